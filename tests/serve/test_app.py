@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import sqlite3
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,8 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, finish, predict
 
 import unetpp
-from unetpp.serve.job import JobState
+from unetpp.serve import worker
+from unetpp.serve.job import Job, JobState
 from unetpp.serve.state import ServerState
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -122,6 +125,23 @@ def test_a_running_job_is_cancelled_between_tiles(
     monkeypatch.setattr(state.worker, "_watch", cancel_first)
     id = client.post("/v1/predict", data={"case": image_of(trained).stem}).json()["id"]
     assert finish(client, id)["state"] == "cancelled"
+
+
+def test_a_full_disk_does_not_end_the_predictions(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    state = make_state()
+    save, failures = state.store.save, iter(range(6))
+
+    def fail_at_first(job: Job) -> None:
+        if threading.current_thread() is state.worker and next(failures, None) not in (None, 3):
+            raise sqlite3.OperationalError("database or disk is full")
+        save(job)
+
+    monkeypatch.setattr(state.store, "save", fail_at_first)
+    assert predict(open_client(state), case=image_of(trained).stem)["state"] == "done"
+    assert next(failures, None) is None and state.worker.is_alive()
 
 
 def test_a_job_that_takes_too_long_fails(make_state: MakeState, open_client: OpenClient, trained: Path) -> None:

@@ -23,11 +23,16 @@ def test_jobs_are_taken_in_order(tmp_path: Path) -> None:
     assert not store.add(make(3), 3)
     taken = store.take(lambda: False)
     assert taken is not None and taken.id == "job0"
-    store.save(taken.model_copy(update={"state": JobState.RUNNING}))
+    running = store.find("job0")
+    assert running is not None and running.state is taken.state is JobState.RUNNING and running.started
+    assert not store.cancel("job0") and not store.cancel("none")  # too late: it was taken
     assert [job.id for job in store.list()] == ["job2", "job1", "job0"]
     second = store.find("job1")
     assert second is not None and second.position == 1  # behind the one that runs
     assert store.take(lambda: True) is None
+    assert store.cancel("job1")
+    third = store.take(lambda: False)
+    assert third is not None and third.id == "job2"
     assert store.find("none") is None
     store.close()
 

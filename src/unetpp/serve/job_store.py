@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,13 +98,27 @@ class JobStore:
             return int(found[0])
 
     def take(self, stopping: Callable[[], bool], wait_s: float = 0.5) -> Job | None:
-        """Wait for the job that was queued first; None if none came, or the server stops."""
+        """Wait for the job that was queued first, and mark it as running; None if none came, or the server stops."""
         with self.changed:
             row = self._find_first()
             if row is None and not stopping():
                 self.changed.wait(wait_s)
                 row = self._find_first()
-            return None if row is None or stopping() else Job.model_validate_json(row[0])
+            if row is None or stopping():
+                return None
+            changes = {"state": JobState.RUNNING, "started": time.time(), "position": None}
+            job = Job.model_validate_json(row[0]).model_copy(update=changes)
+            self.save(job)
+            return job
+
+    def cancel(self, id: str) -> bool:
+        """Cancel a job that waits; False: it does not, or no longer."""
+        with self.changed:
+            job = self.find(id)
+            if job is None or job.state is not JobState.QUEUED:
+                return False
+            self.save(job.model_copy(update={"state": JobState.CANCELLED, "position": None}))
+            return True
 
     def _find_first(self) -> tuple[str] | None:
         query = "SELECT content FROM jobs WHERE state = ? ORDER BY created, id LIMIT 1"
