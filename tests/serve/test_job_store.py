@@ -83,6 +83,16 @@ def test_progress_is_shown_and_not_written(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_folder_of_another_server_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    store.save(make(0, JobState.RUNNING))
+    with pytest.raises(UsageError, match="another server"):
+        JobStore(tmp_path)
+    assert [job.state for job in store.list()] == [JobState.RUNNING]
+    store.close()
+    JobStore(tmp_path).close()
+
+
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="folder"):
