@@ -128,6 +128,41 @@ def test_names(name: str, stem: str, suffix: str) -> None:
     assert (formats.stem_of(Path(name)), formats.suffix_of(Path(name))) == (stem, suffix)
 
 
+MHD = "ObjectType = Image\nNDims = 3\nDimSize = 3 2 4\nElementType = MET_SHORT\nElementDataFile = "
+NHDR = "NRRD0004\ntype: short\ndimension: 3\nsizes: 3 2 4\nencoding: raw\nendian: little\ndata file: "
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "beside"),
+    [
+        ("a.mhd", f"{MHD}a.raw\n", ["a.raw"]),
+        ("a.mhd", f"{MHD}p%02d.raw 1 2 1\n", ["p01.raw", "p02.raw"]),
+        ("a.nhdr", f"{NHDR}LIST\np01.raw\np02.raw\n", ["p01.raw", "p02.raw"]),
+        ("a.hdr", "", ["a.img", "a.mat"]),
+        ("a.png", "", []),
+        ("a.unknown", "", []),
+        ("a.mhd", "damaged", []),
+        ("a.mhd", f"{MHD}none.raw\n", []),
+        ("a.mha", f"{MHD}LOCAL\n", []),
+        ("a.zarr", "a file", []),
+    ],
+)
+def test_an_image_is_its_file_and_what_its_header_names(
+    tmp_path: Path, name: str, header: str, beside: list[str]
+) -> None:
+    for other in ("a.raw", "p01.raw", "p02.raw", "a.img", "a.mat"):
+        (tmp_path / other).touch()
+    (tmp_path / name).write_text(header)
+    assert formats.list_image_files(tmp_path / name) == tuple(tmp_path / each for each in (name, *beside))
+
+
+def test_an_image_that_is_a_folder_is_the_files_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr/0").mkdir(parents=True)
+    for name in ("a.zarr/zarr.json", "a.zarr/0/0"):
+        (tmp_path / name).touch()
+    assert formats.list_image_files(tmp_path / "a.zarr") == (tmp_path / "a.zarr/0/0", tmp_path / "a.zarr/zarr.json")
+
+
 def test_packages_of_formats_are_imported_when_they_are_needed() -> None:
     heavy = {"torch", "PIL", "tifffile", "imagecodecs", "nibabel", "SimpleITK"}
     code = f"import sys, unetpp.formats.readers, unetpp.formats.writers; print({heavy!r} & set(sys.modules))"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from unetpp.errors import UsageError, WriteError
+from unetpp.files import append_line
 from unetpp.infer.journal import FinishedFile, Journal
 from unetpp.parts import Part
 
@@ -34,6 +35,32 @@ def test_a_part_removes_its_own_and_the_whole_removes_all(tmp_path: Path) -> Non
     assert len(list(journals[0].read())) == 1
     Journal(tmp_path).remove()
     assert not journals[0].folder.exists()
+
+
+def test_a_part_that_ends_leaves_a_place_to_those_that_have_nothing_yet(tmp_path: Path) -> None:
+    early, late = (Journal(tmp_path, Part(index, 2)) for index in (1, 2))
+    early.begin()
+    late.begin()
+    early.append([ONE])
+    early.remove()
+    late.append([TWO])
+    assert list(late.read()) == [TWO]
+
+
+def test_a_folder_that_is_removed_just_before_a_line_is_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, calls = Journal(tmp_path), list[Path]()
+
+    def write(path: Path, text: str) -> None:
+        calls.append(path)
+        if len(calls) < 3:
+            path.parent.rmdir()
+        append_line(path, text)
+
+    monkeypatch.setattr("unetpp.infer.journal.append_line", write)
+    journal.append([ONE])
+    assert list(journal.read()) == [ONE] and len(calls) == 3
 
 
 def test_two_commands_on_one_folder_are_refused_and_parts_are_not(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from unetpp.infer.case_result import CaseJob, CaseUnit, write_case
 from unetpp.infer.journal import Journal
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import Sharing, Task, WrittenFiles, predict_to_files
+from unetpp.infer.record_writing import digest_source
+from unetpp.layouts.dataset import Case
 from unetpp.parts import Part
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "e.png")
@@ -119,6 +121,20 @@ def test_what_has_changed_is_done_again(tmp_path: Path, make_model: Any) -> None
     assert len(model.seen) == 5
 
 
+def test_images_whose_voxels_lie_beside_their_header_or_in_a_folder_are_done_again(tmp_path: Path) -> None:
+    header = "ObjectType = Image\nNDims = 2\nDimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = a.raw\n"
+    (tmp_path / "a.mhd").write_text(header)
+    (tmp_path / "a.raw").write_bytes(b"1234")
+    (tmp_path / "b.zarr/0").mkdir(parents=True)
+    (tmp_path / "b.zarr/0/0").write_bytes(b"1234")
+    for image, voxels in (("a.mhd", "a.raw"), ("b.zarr", "b.zarr/0/0")):
+        case = Case("case", (tmp_path / image,))
+        before = digest_source(case, ())
+        assert digest_source(Case("case", (Path(os.path.relpath(tmp_path / image)),)), ()) == before
+        os.utime(tmp_path / voxels, ns=(1, 1))
+        assert digest_source(case, ()) != before
+
+
 def test_parts_meet_in_one_folder_in_any_order(tmp_path: Path) -> None:
     write(tmp_path / "in", *NAMES)
     (tmp_path / "in/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
@@ -193,6 +209,4 @@ def test_all_depths_are_finished_together(tmp_path: Path, make_model: Any) -> No
 
 
 def test_a_unit_names_its_case(tmp_path: Path) -> None:
-    from unetpp.layouts.dataset import Case
-
     assert CaseUnit(Case("p1/a", (tmp_path,)), "").id == "p1/a"

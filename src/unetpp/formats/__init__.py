@@ -3,7 +3,8 @@
 To add a format:
 1. Write `formats/NAME.py` with one `Format`: its name, its suffixes, and a function `read` that returns a `Volume`.
 2. Add what else it can do: `write`, `sniff` (recognize the content), `open` (read blocks), `written_as`, `needs`,
-   `takes_axes`. What is whole but not read is a `FileRefused`; sizes in headers pass `limits.check_claim` first.
+   `takes_axes`, `companions`. What is whole but not read is a `FileRefused`; sizes in headers pass
+   `limits.check_claim` first.
 3. Import heavy packages within these functions, and let them raise: `readers` and `writers` add the name of the file.
 4. Add the format to `FORMATS`: layouts, reading, writing and messages include it.
 5. Write `tests/data/formats/test_NAME.py`: a file that was written is read back unchanged.
@@ -127,6 +128,19 @@ def is_companion(path: Path) -> bool:
         path.name.lower().endswith(ending) and path.with_name(path.name[: -len(ending)] + header).is_file()
         for ending, header in _COMPANIONS
     )
+
+
+def list_image_files(path: Path) -> tuple[Path, ...]:
+    """List all files that hold an image: itself and what a header names beside it; of a folder, those in it.
+
+    Of a header that cannot be read, or whose voxels are missing, it is the header alone: reading it names the problem.
+    """
+    format = formats_by_suffix().get(suffix_of(path))
+    try:
+        companions = format.companions(path) if format else ()
+    except Exception:
+        companions = ()
+    return companions if is_store(path) else (path, *companions)
 
 
 def is_medical(path: Path) -> bool:

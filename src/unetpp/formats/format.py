@@ -17,6 +17,10 @@ HEAD = 512
 """Number of bytes from the start of a file that `Format.sniff` receives."""
 
 
+def _alone(path: Path) -> tuple[Path, ...]:
+    return ()
+
+
 def _read_only(array: np.ndarray, geometry: Geometry, path: Path) -> None:
     raise NotImplementedError(f"{path}: its format is only read; `written_as` names the suffixes to write")
 
@@ -64,6 +68,8 @@ class Format:
     """Stores the position of voxels in space, and fractions; three channels are not colors."""
     written_as: Mapping[str, str] = field(default_factory=dict)
     """Suffix of segmentations, for those image suffixes that cannot be written."""
+    companions: Callable[[Path], tuple[Path, ...]] = _alone
+    """List what is read beside a file, such as the voxels of a header; of a folder, the files in it."""
     is_folder: bool = False
     """A folder stands for a file."""
     needs: tuple[str, str] | None = None

@@ -85,6 +85,9 @@ def make_format(
         header = read_header(path)
         return header.shape, header.make_geometry(suffix)
 
+    def list_companions(path: Path) -> tuple[Path, ...]:
+        return tuple(file for file in read_header(path).voxels.files if file != path)
+
     return Format(
         name,
         suffixes,
@@ -94,6 +97,7 @@ def make_format(
         write=_write,
         medical=True,
         written_as=written_as,
+        companions=list_companions,
         needs=("SimpleITK", "medical"),
     )
 

@@ -17,6 +17,8 @@ _MILLIMETERS = {"meter": 1000.0, "micron": 0.001}
 _LONGEST_HEADER = 2**26
 """Bytes before the voxels, extensions included: more is no header."""
 _CIFTI_INTENTS = range(3000, 3100)
+_VOXELS, _PLACES = (".img", ".img.gz", ".IMG"), (".mat", ".mat.gz")
+"""Endings of the files beside a header by itself."""
 
 
 def _open(path: Path, suffix: str) -> VoxelSource:
@@ -80,12 +82,19 @@ def _choose_header(head: bytes) -> tuple[Any, bool]:
 
 def _find_partner(path: Path) -> Path:
     """Find the file with the voxels of a pair."""
-    names = [f"{_find_stem(path)}{ending}" for ending in (".img", ".img.gz", ".IMG")]
+    names = [f"{_find_stem(path)}{ending}" for ending in _VOXELS]
     for name in names:
         if path.with_name(name).is_file():
             return path.with_name(name)
     action = "Put it beside the header."
     raise DataError(Problem(str(path), "a header without its voxels", "a file .img of the same name", action))
+
+
+def _list_companions(path: Path) -> tuple[Path, ...]:
+    """List the voxels and the place of a header by itself."""
+    endings = (*_VOXELS, *_PLACES) if path.name.lower().endswith((".hdr", ".hdr.gz")) else ()
+    files = (path.with_name(f"{_find_stem(path)}{ending}") for ending in endings)
+    return tuple(file for file in files if file.is_file())
 
 
 def _find_stem(path: Path) -> str:
@@ -108,7 +117,7 @@ def _find_analyze_place(path: Path, header: Any) -> Place:
 
     header["pixdim"][1:4] = np.where(header["pixdim"][1:4] == 0, 1, np.abs(header["pixdim"][1:4]))
     x, y, z = (float(size) for size in header["pixdim"][1:4])
-    is_placed = any(path.with_name(f"{_find_stem(path)}{ending}").is_file() for ending in (".mat", ".mat.gz"))
+    is_placed = any(path.with_name(f"{_find_stem(path)}{ending}").is_file() for ending in _PLACES)
     affine = nibabel.load(path).affine if is_placed else header.get_best_affine()
     return Place(affine, (header.get_base_affine(),), is_placed, (x, y, z), ())
 
@@ -196,4 +205,5 @@ NIFTI = Format(
     write=_write,
     medical=True,
     written_as={".hdr": ".nii.gz", ".hdr.gz": ".nii.gz"},
+    companions=_list_companions,
 )

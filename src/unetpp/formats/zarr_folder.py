@@ -25,11 +25,16 @@ def _read(path: Path, suffix: str) -> Volume:
     return Volume(array, source.geometry)
 
 
+def _list_files(path: Path) -> tuple[Path, ...]:
+    return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
+
+
 ZARR = Format(
     "OME-Zarr",
     (SUFFIX, ".ome.zarr"),
     read=_read,
     written_as={SUFFIX: ".tif", ".ome.zarr": ".tif"},
+    companions=_list_files,
     is_folder=True,
     needs=("zarr", "cluster"),
 )

@@ -22,6 +22,8 @@ from unetpp.parts import WHOLE, Part
 
 FOLDER = ".predictions"
 _LOCK, _RECORD = ".predictions.lock", ".predictions.record.lock"
+_ATTEMPTS = 100
+"""Parts that may remove the empty folder just before one of them writes into it."""
 
 
 class FinishedFile(NamedTuple):
@@ -59,8 +61,17 @@ class Journal:
 
     def append(self, files: list[FinishedFile]) -> None:
         """Record that one case is finished, at all its sizes. Raises WriteError."""
-        name = f"{self._writer}.{socket.gethostname()}.{os.getpid()}.jsonl"
-        append_line(self.folder / name, json.dumps(files, allow_nan=False))
+        path = self.folder / f"{self._writer}.{socket.gethostname()}.{os.getpid()}.jsonl"
+        text = json.dumps(files, allow_nan=False)
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            self.begin()  # another part removes the folder at its end if nothing is in it yet
+            try:
+                append_line(path, text)
+            except WriteError as error:
+                if not (attempts_left and isinstance(error.__cause__, FileNotFoundError)):
+                    raise
+            else:
+                return
 
     def read(self) -> Iterator[FinishedFile]:
         """Read what all commands have recorded, and not yet put into predictions.json."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_json
-from unetpp.formats import stem_of
+from unetpp.formats import list_image_files, stem_of
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, name_depth
 from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record, write_table
@@ -82,8 +83,12 @@ def identify(settings: Mapping[str, Any]) -> str:
 
 
 def digest_source(case: Case, extras: Sequence[str]) -> str:
-    """Digest what identifies the files of a case, name, size and time, and what is written beside its segmentation."""
-    status = [(path.name, found.st_size, found.st_mtime_ns) for path in case.images if (found := _stat(path))]
+    """Digest what identifies the files of a case, name, size and time, and what is written beside its segmentation.
+
+    Voxels beside a header count, and all files of a folder: where only these change, the header's time stays.
+    """
+    files = [(os.path.relpath(file, path.parent), file) for path in case.images for file in list_image_files(path)]
+    status = [(name, found.st_size, found.st_mtime_ns) for name, file in files if (found := _stat(file))]
     text = json.dumps([case.id, status, *sorted(extras)])
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
