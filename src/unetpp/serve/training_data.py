@@ -12,6 +12,7 @@ from unetpp.data.case_files import read_case_classes, read_case_image
 from unetpp.data.folds import Split, read_splits
 from unetpp.errors import UnetppError
 from unetpp.files import write_json
+from unetpp.formats import stem_of
 from unetpp.formats.writers import output_suffix, write_segmentation
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.dataset_json import IGNORE
@@ -67,7 +68,7 @@ def gather(
     random.Random(0).shuffle(validation)
     validation = validation[:MOST_VALIDATED]
     entries += [_convert(cases.find(id), folder, data) for id in [*replayed, *validation]]
-    ids = [Path(entry["label"]).name.partition(".")[0] for entry in entries]
+    ids = [stem_of(Path(entry["label"])) for entry in entries]
     values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
     channels = {str(number): name for number, name in enumerate(data.channels)}
     content = {"name": "corrected", "channel_names": channels, "labels": values, "training": entries}
