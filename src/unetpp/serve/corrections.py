@@ -146,9 +146,7 @@ class CorrectionSet:
 
     def _describe(self, data: DataPlan) -> dict[str, Any]:
         """Describe the classes; raises Refused where those of the folder are others."""
-        values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
-        channels = {str(number): name for number, name in enumerate(data.channels)}
-        made: dict[str, Any] = {"name": "corrections", "channel_names": channels, "labels": values}
+        made = {"name": "corrections", **describe_data(data)}
         path = self.folder / DATASET_JSON
         earlier = read_json(path) if path.is_file() else made
         if any(earlier.get(key) != made[key] for key in ("labels", "channel_names")):
@@ -172,6 +170,12 @@ def _require_classes_of_files(case: Case, data: DataPlan) -> None:
     else:
         return
     raise Refused(409, "correction", got, "classes, and whole files", "Correct it in a program of your own.")
+
+
+def describe_data(data: DataPlan) -> dict[str, Any]:
+    """Describe channels and classes as dataset.json has them, with a class for voxels that nobody labeled."""
+    values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
+    return {"channel_names": {str(number): name for number, name in enumerate(data.channels)}, "labels": values}
 
 
 def find_unsaid_value(data: DataPlan) -> int:

@@ -15,11 +15,10 @@ from unetpp.files import write_json
 from unetpp.formats import stem_of
 from unetpp.formats.writers import output_suffix, write_segmentation
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.dataset_json import IGNORE
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.plan import DataPlan
 from unetpp.run_folder import RunFolder
-from unetpp.serve.corrections import CorrectedCase, find_unsaid_value
+from unetpp.serve.corrections import CorrectedCase, describe_data, find_unsaid_value
 from unetpp.serve.data_cases import DataCases
 
 REPLAYED = 3
@@ -69,10 +68,7 @@ def gather(
     validation = validation[:MOST_VALIDATED]
     entries += [_convert(cases.find(id), folder, data) for id in [*replayed, *validation]]
     ids = [stem_of(Path(entry["label"])) for entry in entries]
-    values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
-    channels = {str(number): name for number, name in enumerate(data.channels)}
-    content = {"name": "corrected", "channel_names": channels, "labels": values, "training": entries}
-    write_json(folder / DATASET_JSON, content)
+    write_json(folder / DATASET_JSON, {"name": "corrected", **describe_data(data), "training": entries})
     if validation:
         split = {"train": ids[: -len(validation)], "val": ids[-len(validation) :]}
         write_json(folder / SPLITS, [split])
