@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, finish, predict
 
 import unetpp
-from unetpp.serve import worker
+from unetpp.serve import routes_jobs, worker
 from unetpp.serve.job import Job, JobState
 from unetpp.serve.state import ServerState
 
@@ -226,6 +226,19 @@ def test_uploads_have_a_limit(make_state: MakeState, open_client: OpenClient) ->
     headers = {"content-type": "multipart/form-data; boundary=b"}
     require_problem(client.post("/v1/predict", content=drip(), headers=headers), 413)
     require_problem(client.post("/v1/trainings", json={"model": "a" * 2000}), 413)
+
+
+def test_what_there_is_no_room_for_is_not_read(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    state = make_state(limits={"free_bytes": 2**60, "queued": 1})
+    state.worker.run = lambda: None  # type: ignore[method-assign]
+    client, parts = open_client(state), [("files", ("a.png", b"x" * 5000))]
+    monkeypatch.setattr(routes_jobs, "store_uploads", None)  # would fail
+    require_problem(client.post("/v1/predict", files=parts), 507)
+    assert client.post("/v1/predict", data={"case": image_of(trained).stem}).status_code == 507  # even its form
+    state.store.save(Job(name="a", model="m"))
+    require_problem(client.post("/v1/predict", files=parts), 429)
 
 
 def test_health_readiness_and_metrics(client: TestClient, trained: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.serve.conftest import MakeState
 
@@ -83,6 +84,19 @@ def test_connections_without_a_request_give_up_their_place(
             idle[0].sendall(b"GET /healthz HTT")
             assert {each.recv(100) for each in idle} == {b""}  # closed by the server
         assert Client(f"http://127.0.0.1:{place[1]}").jobs() == []
+    finally:
+        server.stop()
+        thread.join(30)
+
+
+def test_cookies_are_sent_over_tls_alone_behind_a_proxy(make_state: MakeState) -> None:
+    server, opened = HttpServer(make_state(tokens=("0123456789abcdef",))), listen("127.0.0.1", 0)
+    thread, address = start_in_thread(server, opened), f"http://127.0.0.1:{opened.getsockname()[1]}"
+    try:
+        for headers in ({"X-Forwarded-Proto": "https", "Origin": "https://lab.example", "Host": "lab.example"}, {}):
+            body = {"token": "0123456789abcdef"}
+            answer = httpx.post(f"{address}/v1/login", json=body, headers=headers, timeout=60, trust_env=False)
+            assert answer.status_code == 204 and ("Secure" in answer.headers["set-cookie"]) == bool(headers)
     finally:
         server.stop()
         thread.join(30)

@@ -50,8 +50,8 @@ def predict(
         job = _store(state, files or [], card.id, options)
     if not state.store.add(job, state.limits.queued):
         state.store.remove(job.id)
-        got, expected = f"{state.limits.queued} jobs that wait", "a free place in the queue"
-        raise Refused(429, "queue", got, expected, "Try again later.", {"Retry-After": "10"})
+        state.require_room()  # whose refusal says why; before the upload was read there was a place
+        raise Refused(429, "queue", "no place a moment ago", "a free one", "Try again.", {"Retry-After": "1"})
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return state.require_job(job.id)
 
