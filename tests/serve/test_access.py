@@ -38,6 +38,7 @@ def test_without_a_token_nothing_but_the_page_is_shown(guarded: TestClient) -> N
 
 def test_a_browser_logs_in_once(guarded: TestClient) -> None:
     assert guarded.post("/v1/login", json={"token": "wrong"}).status_code == 401
+    assert guarded.post("/v1/login", json={"token": "a" * 5000}).status_code == 413  # no token is that long
     answer = guarded.post("/v1/login", json={"token": TOKEN})
     assert answer.status_code == 204 and TOKEN not in answer.headers["set-cookie"]
     assert {"HttpOnly", "SameSite=strict"} <= {each.strip() for each in answer.headers["set-cookie"].split(";")}

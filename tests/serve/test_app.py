@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import sqlite3
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,8 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, finish, predict
 
 import unetpp
-from unetpp.serve.job import JobState
+from unetpp.serve import routes_jobs, worker
+from unetpp.serve.job import Job, JobState
 from unetpp.serve.state import ServerState
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -124,6 +127,23 @@ def test_a_running_job_is_cancelled_between_tiles(
     assert finish(client, id)["state"] == "cancelled"
 
 
+def test_a_full_disk_does_not_end_the_predictions(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    state = make_state()
+    save, failures = state.store.save, iter(range(6))
+
+    def fail_at_first(job: Job) -> None:
+        if threading.current_thread() is state.worker and next(failures, None) not in (None, 3):
+            raise sqlite3.OperationalError("database or disk is full")
+        save(job)
+
+    monkeypatch.setattr(state.store, "save", fail_at_first)
+    assert predict(open_client(state), case=image_of(trained).stem)["state"] == "done"
+    assert next(failures, None) is None and state.worker.is_alive()
+
+
 def test_a_job_that_takes_too_long_fails(make_state: MakeState, open_client: OpenClient, trained: Path) -> None:
     client = open_client(make_state(limits={"job_seconds": 0.0}))
     job = predict(client, case=image_of(trained).stem)
@@ -206,6 +226,19 @@ def test_uploads_have_a_limit(make_state: MakeState, open_client: OpenClient) ->
     headers = {"content-type": "multipart/form-data; boundary=b"}
     require_problem(client.post("/v1/predict", content=drip(), headers=headers), 413)
     require_problem(client.post("/v1/trainings", json={"model": "a" * 2000}), 413)
+
+
+def test_what_there_is_no_room_for_is_not_read(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    state = make_state(limits={"free_bytes": 2**60, "queued": 1})
+    state.worker.run = lambda: None  # type: ignore[method-assign]
+    client, parts = open_client(state), [("files", ("a.png", b"x" * 5000))]
+    monkeypatch.setattr(routes_jobs, "store_uploads", None)  # would fail
+    require_problem(client.post("/v1/predict", files=parts), 507)
+    assert client.post("/v1/predict", data={"case": image_of(trained).stem}).status_code == 507  # even its form
+    state.store.save(Job(name="a", model="m"))
+    require_problem(client.post("/v1/predict", files=parts), 429)
 
 
 def test_health_readiness_and_metrics(client: TestClient, trained: Path) -> None:

@@ -123,6 +123,29 @@ def test_a_person_undoes_and_removes(page: Any, serve: Serve, make_state: MakeSt
     assert page.failures == []
 
 
+def test_many_images_take_one_connection_and_strokes_stay(
+    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path
+) -> None:
+    streams: list[str] = []
+    page.on("request", lambda request: streams.append(request.url) if request.url.endswith("/events") else None)
+    page.goto(serve(make_state()))
+    page.click("#sample")
+    open_result(page)
+    page.click("#paint-start")
+    paint(page, (0.3, 0.3), (0.6, 0.6))
+    for number in range(8):
+        Image.fromarray(np.full((40, 40), number, np.uint8)).save(tmp_path / f"{number}.png")
+    title, before = page.inner_text("#viewer-title"), len(streams)
+    page.set_input_files("#files", [tmp_path / f"{number}.png" for number in range(8)])
+    page.wait_for_function("document.querySelectorAll('#jobs .open:not([disabled])').length === 9")
+    assert page.inner_text("#viewer-title") == title and len(set(streams[before:])) == len(streams[before:])
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.click("#jobs .open >> nth=0")
+    assert "not saved" in asked[0] and page.inner_text("#viewer-title") == title
+    assert page.failures == []
+
+
 def test_a_volume_is_shown_in_planes(
     page: Any, serve: Serve, make_state: MakeState, make_model: Callable[..., Path], small_plan: Callable[..., Any]
 ) -> None:

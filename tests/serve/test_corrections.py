@@ -14,7 +14,11 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, predict
 
 import unetpp
+from unetpp.layouts.dataset import Case
+from unetpp.serve.corrections import CorrectionSet, _copy_images
+from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
+from unetpp.serve.training_data import gather
 
 OpenClient = Callable[[ServerState], TestClient]
 
@@ -99,6 +103,61 @@ def test_strokes_on_an_oblique_flipped_volume_land_on_their_voxels(
     values, image = np.asarray(label.dataobj), np.asarray(stored.dataobj)
     assert (values[image > 1.5] == 1).all() and (values[image < -1.5] == 0).all()
     assert (values[np.abs(image) <= 1.5] == 255).all()
+
+
+def write_header(folder: Path, seed: int) -> tuple[Path, Path]:
+    """A header, always the same, and voxels of its own."""
+    folder.mkdir()
+    header, voxels = folder / "scan.1.mhd", folder / "scan.1.raw"
+    text = "ObjectType = Image\nNDims = 3\nDimSize = 11 14 9\nElementType = MET_SHORT\nElementDataFile = scan.1.raw\n"
+    header.write_text(text)
+    np.random.default_rng(seed).integers(0, 99, (9, 14, 11), dtype=np.int16).tofile(voxels)
+    return header, voxels
+
+
+def test_headers_keep_the_voxels_beside_them(
+    make_state: MakeState, open_client: OpenClient, oblique: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("SimpleITK", reason="the extra medical is not installed")
+    client = open_client(make_state([oblique[0]], data=None))
+    for seed in range(2):
+        files = write_header(tmp_path / str(seed), seed)
+        job = predict(client, *files)
+        assert job["state"] == "done", job
+        answer = save(client, job, np.ones(job["view"]["shape"], int))
+        assert answer.status_code == 201, answer.text
+    folder = tmp_path / "served" / "corrections" / "toy"
+    assert save(client, job, np.ones(job["view"]["shape"], int)).json()["name"] == answer.json()["name"]
+    newest, oldest = client.get("/v1/corrections").json()  # equal headers are two images
+    checked = unetpp.check(folder, progress=False)
+    assert not checked.problems and checked.cases == 2
+    voxels = (folder / newest["images"][0]).with_name("scan.1.raw")
+    assert voxels.read_bytes() == files[1].read_bytes()
+    assert client.delete(f"/v1/corrections/{newest['name']}").status_code == 204
+    assert not voxels.parent.exists() and (folder / oldest["images"][0]).is_file()
+    state = client.app.state.unetpp  # type: ignore[attr-defined]
+    data = state.shelf.data(job["model"])
+    corrected = state.corrected(job["model"])
+    gathered = gather(tmp_path / "gathered", corrected.list(), corrected.folder, state.cases, oblique[0], data)
+    assert gathered.corrected == 1 and unetpp.check(tmp_path / "gathered", progress=False).cases == 1
+
+
+def test_images_that_are_folders_are_refused(tmp_path: Path, small_plan: Callable[..., Any]) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    corrections = CorrectionSet(tmp_path / "corrections")
+    case = Case("a", (tmp_path / "a.zarr",))
+    none: Any = None
+    with pytest.raises(Refused, match="a folder") as refused:
+        corrections.save(none, case, none, tmp_path, small_plan().data, "job")
+    assert refused.value.status_code == 409
+
+
+def test_a_header_that_names_its_folder_is_refused(tmp_path: Path) -> None:
+    header, voxels = write_header(tmp_path / "a", 0)
+    header.write_text(header.read_text().replace("scan.1.raw", str(voxels)))
+    with pytest.raises(Refused, match="names the folder"):
+        _copy_images(Case("a", (header,)), tmp_path / "images", "a")
+    assert not (tmp_path / "images" / "a" / "image").exists()
 
 
 def test_a_part_of_a_volume_is_corrected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,12 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from tests.serve.conftest import MakeState
 
 import unetpp
 from unetpp.client import Client
 from unetpp.errors import MissingExtraError, UsageError
-from unetpp.serve.http_server import listen
+from unetpp.serve import http_server
+from unetpp.serve.http_server import HttpServer, listen, start_in_thread
 
 
 def test_a_server_is_started_asked_and_stopped(trained: Path, tmp_path: Path) -> None:
@@ -63,6 +67,39 @@ def test_a_port_that_is_taken_is_refused() -> None:
     for host, port in (("127.0.0.1", 99999), ("no.such.host.invalid", 0)):
         with pytest.raises(UsageError, match="port"):
             listen(host, port)
+
+
+def test_connections_without_a_request_give_up_their_place(
+    make_state: MakeState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "IDLE_S", 0.2)
+    server, opened = (
+        HttpServer(make_state([], data=None, run=Path(), limits={"connections": 8})),
+        listen("127.0.0.1", 0),
+    )
+    thread, place = start_in_thread(server, opened), opened.getsockname()
+    try:
+        with contextlib.ExitStack() as stack:
+            idle = [stack.enter_context(socket.create_connection(place, 30)) for _ in range(12)]
+            idle[0].sendall(b"GET /healthz HTT")
+            assert {each.recv(100) for each in idle} == {b""}  # closed by the server
+        assert Client(f"http://127.0.0.1:{place[1]}").jobs() == []
+    finally:
+        server.stop()
+        thread.join(30)
+
+
+def test_cookies_are_sent_over_tls_alone_behind_a_proxy(make_state: MakeState) -> None:
+    server, opened = HttpServer(make_state(tokens=("0123456789abcdef",))), listen("127.0.0.1", 0)
+    thread, address = start_in_thread(server, opened), f"http://127.0.0.1:{opened.getsockname()[1]}"
+    try:
+        for headers in ({"X-Forwarded-Proto": "https", "Origin": "https://lab.example", "Host": "lab.example"}, {}):
+            body = {"token": "0123456789abcdef"}
+            answer = httpx.post(f"{address}/v1/login", json=body, headers=headers, timeout=60, trust_env=False)
+            assert answer.status_code == 204 and ("Secure" in answer.headers["set-cookie"]) == bool(headers)
+    finally:
+        server.stop()
+        thread.join(30)
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:

@@ -23,11 +23,16 @@ def test_jobs_are_taken_in_order(tmp_path: Path) -> None:
     assert not store.add(make(3), 3)
     taken = store.take(lambda: False)
     assert taken is not None and taken.id == "job0"
-    store.save(taken.model_copy(update={"state": JobState.RUNNING}))
+    running = store.find("job0")
+    assert running is not None and running.state is taken.state is JobState.RUNNING and running.started
+    assert not store.cancel("job0") and not store.cancel("none")  # too late: it was taken
     assert [job.id for job in store.list()] == ["job2", "job1", "job0"]
     second = store.find("job1")
     assert second is not None and second.position == 1  # behind the one that runs
     assert store.take(lambda: True) is None
+    assert store.cancel("job1")
+    third = store.take(lambda: False)
+    assert third is not None and third.id == "job2"
     assert store.find("none") is None
     store.close()
 
@@ -76,6 +81,16 @@ def test_progress_is_shown_and_not_written(tmp_path: Path) -> None:
     (content,) = store._table.execute("SELECT content FROM jobs").fetchone()
     assert Job.model_validate_json(content).progress == 0
     store.close()
+
+
+def test_a_folder_of_another_server_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    store.save(make(0, JobState.RUNNING))
+    with pytest.raises(UsageError, match="another server"):
+        JobStore(tmp_path)
+    assert [job.state for job in store.list()] == [JobState.RUNNING]
+    store.close()
+    JobStore(tmp_path).close()
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

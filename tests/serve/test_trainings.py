@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,22 @@ def test_a_training_is_cancelled(
     begun = client.post("/v1/trainings", json={"minutes": 5}).json()
     assert client.post(f"/v1/trainings/{begun['id']}/cancel").json()["state"] == "cancelled"
     assert wait(client, begun["id"])["state"] == "cancelled"
+
+
+def test_a_cancelled_training_ends_before_the_next_begins(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = threading.Event()
+    monkeypatch.setattr(trainings, "ENDING_S", 0.01)
+    monkeypatch.setattr(trainings.Trainings, "_run_process", lambda *_: saved.wait(30))
+    client = open_client(make_state())
+    correct_one(client)
+    begun = client.post("/v1/trainings", json={"minutes": 5}).json()
+    assert client.post(f"/v1/trainings/{begun['id']}/cancel").json()["state"] == "cancelled"
+    assert client.post("/v1/trainings", json={"minutes": 5}).status_code == 409  # its process still saves
+    saved.set()
+    monkeypatch.setattr(trainings, "ENDING_S", 30.0)
+    assert client.post("/v1/trainings", json={"minutes": 5}).status_code == 202
 
 
 def test_what_was_cut_off_is_told_after_a_restart(make_state: MakeState, tmp_path: Path) -> None:

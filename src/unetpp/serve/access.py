@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +21,8 @@ from unetpp.serve.limits import Limits
 from unetpp.serve.problems import PROBLEM_TYPE, Refused, make_body
 
 COOKIE = "unetpp_session"
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/v1/login", "/favicon.ico")
+PREDICT, LOGIN = "/v1/predict", "/v1/login"
+OPEN_PATHS = ("/", "/healthz", "/readyz", LOGIN, "/favicon.ico")
 """Paths that need no token: the page itself holds nothing, and asks for one."""
 OPEN_FOLDERS = ("/web/",)
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -86,10 +88,17 @@ class AccessLayer:
         app: what answers the others.
         tokens: of which one is needed; empty: none is.
         limits: of the server.
+        require_room: refuses an upload of so many bytes before it is read; None: there is room for all.
     """
 
-    def __init__(self, app: ASGIApp, tokens: tuple[str, ...], limits: Limits) -> None:
-        self._app, self._tokens, self._limits = app, tokens, limits
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: tuple[str, ...],
+        limits: Limits,
+        require_room: Callable[[int], None] | None = None,
+    ) -> None:
+        self._app, self._tokens, self._limits, self._require_room = app, tokens, limits, require_room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -100,6 +109,8 @@ class AccessLayer:
         try:
             self._check(scope, headers)
             receive = self._limit(scope, headers, receive)
+            if self._require_room is not None and scope["path"] == PREDICT and scope["method"] not in _SAFE:
+                await run_in_threadpool(self._require_room, int(headers.get("content-length", "0")))
         except Refused as refused:
             body = make_body(refused.status_code, [refused.problem])
             answer = JSONResponse(body, refused.status_code, refused.headers, media_type=PROBLEM_TYPE)
@@ -133,8 +144,9 @@ class AccessLayer:
 
     def _limit(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """Count the bytes of a body while it is read, whatever its header says."""
-        is_upload = scope["path"] == "/v1/predict"
-        limit = self._limits.upload_bytes if is_upload else self._limits.body_bytes
+        limits = self._limits
+        of_paths = {PREDICT: limits.upload_bytes, LOGIN: min(limits.login_bytes, limits.body_bytes)}
+        limit = of_paths.get(scope["path"], limits.body_bytes)
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > limit:
             raise _too_large(declared, limit)

@@ -53,5 +53,5 @@ def create_app(state: ServerState) -> FastAPI:
     for routes in (routes_server, routes_jobs, routes_views, routes_corrections, routes_page):
         app.include_router(routes.router)
     add_handlers(app)
-    app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits)
+    app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits, require_room=state.require_room)
     return app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import threading
 import time
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from unetpp import labels
 from unetpp.errors import WriteError
 from unetpp.files import digest_file, write_atomically, write_json
-from unetpp.formats import suffix_of
+from unetpp.formats import list_image_files, suffix_of
 from unetpp.formats.readers import read_label
 from unetpp.formats.sources import ImageSource
 from unetpp.formats.writers import output_suffix, write_segmentation
@@ -47,7 +49,7 @@ class CorrectedCase(BaseModel):
     """Fraction of the voxels of which nobody says what they are."""
     saved: float
     digest: str = ""
-    """SHA-256 of the first file, by which the same image is recognized."""
+    """SHA-256 of the first image, by which it is recognized: of its file, or of the header and its voxels."""
 
 
 class _Record(BaseModel):
@@ -90,17 +92,16 @@ class CorrectionSet:
             known_as: case of DATA that it is.
 
         Raises:
-            Refused: a model of regions, a part of a file, or a folder with cases of other classes.
+            Refused: a model of regions, a part of a file, an image that is a folder, or a folder of corrections with
+                cases of other classes.
             DataError: strokes that do not fit the image.
             WriteError: no space.
         """
-        if data.regions is not None or case.is_part:
-            got = "a model of regions that overlap" if data.regions is not None else "a part of a file"
-            raise Refused(409, "correction", got, "classes, and whole files", "Correct it in a program of your own.")
+        _require_classes_of_files(case, data)
         values, painted, unsaid = _paint(correction, source, predicted, data)
         with _LOCK:
             record, description = self._read(), self._describe(data)
-            digest = digest_file(case.images[0])
+            digest = _digest_image(case.images[0])
             name = _choose_name(case.id, digest, record)
             images = _copy_images(case, self.folder / "images", name)
             label = self.folder / "labels" / f"{name}{output_suffix(source.geometry)}"
@@ -131,6 +132,7 @@ class CorrectionSet:
             self._write(_Record(cases=[case for case in record.cases if case.name != name]), description)
             for file in (*found[0].images, found[0].label):
                 (self.folder / file).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "images" / name, ignore_errors=True)  # of images of several files
 
     def _read(self) -> _Record:
         try:
@@ -144,9 +146,7 @@ class CorrectionSet:
 
     def _describe(self, data: DataPlan) -> dict[str, Any]:
         """Describe the classes; raises Refused where those of the folder are others."""
-        values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
-        channels = {str(number): name for number, name in enumerate(data.channels)}
-        made: dict[str, Any] = {"name": "corrections", "channel_names": channels, "labels": values}
+        made = {"name": "corrections", **describe_data(data)}
         path = self.folder / DATASET_JSON
         earlier = read_json(path) if path.is_file() else made
         if any(earlier.get(key) != made[key] for key in ("labels", "channel_names")):
@@ -158,6 +158,24 @@ class CorrectionSet:
         entries = [{"image": case.images, "label": case.label} for case in record.cases]
         write_json(self.folder / "corrections.json", record.model_dump(mode="json"))
         write_json(self.folder / DATASET_JSON, {**description, "numTraining": len(entries), "training": entries})
+
+
+def _require_classes_of_files(case: Case, data: DataPlan) -> None:
+    if data.regions is not None:
+        got = "a model of regions that overlap"
+    elif case.is_part:
+        got = "a part of a file"
+    elif any(path.is_dir() for path in case.images):
+        got = "an image that is a folder"
+    else:
+        return
+    raise Refused(409, "correction", got, "classes, and whole files", "Correct it in a program of your own.")
+
+
+def describe_data(data: DataPlan) -> dict[str, Any]:
+    """Describe channels and classes as dataset.json has them, with a class for voxels that nobody labeled."""
+    values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
+    return {"channel_names": {str(number): name for number, name in enumerate(data.channels)}, "labels": values}
 
 
 def find_unsaid_value(data: DataPlan) -> int:
@@ -198,12 +216,40 @@ def _choose_name(id: str, digest: str, record: _Record) -> str:
 
 
 def _copy_images(case: Case, folder: Path, name: str) -> list[Path]:
-    """Copy the files of an image under the name of its case; headers with separate voxels keep theirs."""
+    """Copy the files of an image under the name of its case.
+
+    Headers with voxels beside them keep their names, by which they find these, in a folder of the case.
+    """
     copied = []
     for number, path in enumerate(case.images):
-        channel = f"_{number:04d}" if len(case.images) > 1 else ""
+        channel, files = f"_{number:04d}" if len(case.images) > 1 else "", list_image_files(path)
+        if len(files) > 1:
+            copied.append(_copy_together(path, files, folder / name / f"image{channel}"))
+            continue
         target = folder / f"{name}{channel}{suffix_of(path)}"
-        with write_atomically(target) as temporary:
-            shutil.copyfile(path, temporary)
+        _copy(path, target)
         copied.append(target)
     return copied
+
+
+def _copy_together(header: Path, files: tuple[Path, ...], folder: Path) -> Path:
+    """Copy a header with its voxels; raises Refused if it would not find them in the copy."""
+    places = [os.path.relpath(file, header.parent) for file in files]
+    if not any(place.startswith(os.pardir) for place in places):
+        for file, place in zip(files, places, strict=True):
+            _copy(file, folder / place)
+        if len(list_image_files(folder / header.name)) == len(files):
+            return folder / header.name
+    shutil.rmtree(folder, ignore_errors=True)
+    got, action = "a header that names the folder of its voxels", "Write their name alone into the header."
+    raise Refused(409, "correction", got, "voxels that are named beside their header", action)
+
+
+def _copy(file: Path, target: Path) -> None:
+    with write_atomically(target) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def _digest_image(path: Path) -> str:
+    digests = [digest_file(file) for file in list_image_files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from unetpp.errors import UsageError
 from unetpp.serve.app import create_app
@@ -15,6 +17,30 @@ from unetpp.serve.state import ServerState
 GRACE_S = 20
 """Seconds that open connections have to end when the server stops."""
 BACKLOG = 2048
+IDLE_S = 30
+"""Seconds in which a connection has to send the head of a request, the first one too; else it gives up its place."""
+
+
+class _PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """Closes connections without a request: uvicorn waits for the first one for ever, and counts them."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._idle_after: object = None
+        self._check = self.loop.call_later(IDLE_S, self._close_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._check.cancel()
+        super().connection_lost(exc)
+
+    def _close_idle(self) -> None:
+        """Close a connection that has waited after the same request at this check and at the one before."""
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self._idle_after is self.cycle:
+            self.transport.close()
+            return
+        self._idle_after = self.cycle if waits else self
+        self._check = self.loop.call_later(IDLE_S, self._close_idle)
 
 
 class HttpServer(uvicorn.Server):
@@ -34,7 +60,9 @@ class HttpServer(uvicorn.Server):
             timeout_keep_alive=15,
             timeout_graceful_shutdown=GRACE_S,
             server_header=False,
-            proxy_headers=False,
+            http=_PromptProtocol,
+            proxy_headers=True,  # https, from a proxy on this machine: cookies are then sent over TLS alone
+            forwarded_allow_ips=["127.0.0.1", "::1"],
             lifespan="on",
         )
         super().__init__(config)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from unetpp.errors import UsageError
+from unetpp.errors import UsageError, WriteError
+from unetpp.files import hold_lock
 from unetpp.serve.job import UNDONE, Job, JobState
 
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL,
 content TEXT NOT NULL)"""
+LOCK = ".serve.lock"
+"""File that a server locks: a second one would begin again what the first one is predicting."""
 
 
 class JobStore:
@@ -22,7 +27,7 @@ class JobStore:
         folder: for the table and the files of the jobs.
 
     Raises:
-        UsageError: the folder cannot be used.
+        UsageError: the folder cannot be used, or another server uses it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,22 +35,29 @@ class JobStore:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         self._live: dict[str, Job] = {}
+        self._held = ExitStack()
         try:
             (folder / "jobs").mkdir(parents=True, exist_ok=True)
+            if not self._held.enter_context(hold_lock(folder / LOCK)):
+                self._held.close()
+                action = "Stop the other one, or choose another `out`."
+                raise UsageError("out", f"{folder}, which another server uses", "a folder of its own", action)
             self._table = sqlite3.connect(folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
             self._table.execute("PRAGMA journal_mode=WAL")
             self._table.execute("PRAGMA synchronous=NORMAL")
             self._table.execute(_TABLE)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, WriteError) as error:
+            self._held.close()
             got = f"{folder} ({getattr(error, 'strerror', None) or error})"
             raise UsageError("out", got, "a folder for the jobs", "Choose another one.") from error
         for job in self.list(*UNDONE):  # handed back: a restart begins them again
             self.save(job.model_copy(update={"state": JobState.QUEUED, "started": None, "progress": 0.0}))
 
     def close(self) -> None:
-        """Close the table."""
+        """Close the table, and leave the folder to others."""
         with self._lock:
             self._table.close()
+            self._held.close()
 
     def add(self, job: Job, most: int) -> bool:
         """Add a job to the queue; False if `most` wait already."""
@@ -97,13 +109,27 @@ class JobStore:
             return int(found[0])
 
     def take(self, stopping: Callable[[], bool], wait_s: float = 0.5) -> Job | None:
-        """Wait for the job that was queued first; None if none came, or the server stops."""
+        """Wait for the job that was queued first, and mark it as running; None if none came, or the server stops."""
         with self.changed:
             row = self._find_first()
             if row is None and not stopping():
                 self.changed.wait(wait_s)
                 row = self._find_first()
-            return None if row is None or stopping() else Job.model_validate_json(row[0])
+            if row is None or stopping():
+                return None
+            changes = {"state": JobState.RUNNING, "started": time.time(), "position": None}
+            job = Job.model_validate_json(row[0]).model_copy(update=changes)
+            self.save(job)
+            return job
+
+    def cancel(self, id: str) -> bool:
+        """Cancel a job that waits; False: it does not, or no longer."""
+        with self.changed:
+            job = self.find(id)
+            if job is None or job.state is not JobState.QUEUED:
+                return False
+            self.save(job.model_copy(update={"state": JobState.CANCELLED, "position": None}))
+            return True
 
     def _find_first(self) -> tuple[str] | None:
         query = "SELECT content FROM jobs WHERE state = ? ORDER BY created, id LIMIT 1"

@@ -13,6 +13,10 @@ class Limits:
     """Largest upload."""
     body_bytes: int = 32 * 2**20
     """Largest body of any other request: strokes of a correction."""
+    login_bytes: int = 4096
+    """Largest body of a log-in, which needs no token."""
+    free_bytes: int = 2**30
+    """Space that uploads leave free on the disk."""
     chunk_seconds: float = 30.0
     """Longest wait for the next piece of a body: slow clients give up their place."""
     files: int = 16

@@ -29,6 +29,7 @@ _TITLES = {
     429: "Too many",
     500: "The server failed",
     503: "Not ready",
+    507: "No space",
 }
 
 

@@ -50,8 +50,8 @@ def predict(
         job = _store(state, files or [], card.id, options)
     if not state.store.add(job, state.limits.queued):
         state.store.remove(job.id)
-        got, expected = f"{state.limits.queued} jobs that wait", "a free place in the queue"
-        raise Refused(429, "queue", got, expected, "Try again later.", {"Retry-After": "10"})
+        state.require_room()  # whose refusal says why; before the upload was read there was a place
+        raise Refused(429, "queue", "no place a moment ago", "a free one", "Try again.", {"Retry-After": "1"})
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return state.require_job(job.id)
 
@@ -96,10 +96,8 @@ def follow_job(state: State, id: str) -> StreamingResponse:
 @router.post("/jobs/{id}/cancel", summary="Cancel a job")
 def cancel_job(state: State, id: str) -> Job:
     """Cancel a job that waits, or that runs: after its present tile."""
-    job = state.require_job(id)
-    if job.state is JobState.QUEUED:
-        state.store.save(job.model_copy(update={"state": JobState.CANCELLED, "position": None}))
-    if job.state is JobState.RUNNING:
+    state.require_job(id)
+    if not state.store.cancel(id) and state.require_job(id).state is JobState.RUNNING:
         state.worker.cancel(id)
     return state.require_job(id)
 
@@ -107,6 +105,8 @@ def cancel_job(state: State, id: str) -> Job:
 @router.delete("/jobs/{id}", status_code=204, summary="Remove a job")
 def remove_job(state: State, id: str) -> None:
     """Remove a job with its files; one that runs is cancelled first."""
+    state.require_job(id)
+    state.store.cancel(id)  # so that it is not taken while its files are removed
     if state.require_job(id).state is JobState.RUNNING:
         state.worker.cancel(id)
         raise Refused(409, "job", "a job that is running", "one that has ended", "It is being cancelled: try again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan
 from unetpp.serve.corrections import CorrectionSet
 from unetpp.serve.data_cases import DataCases
-from unetpp.serve.job import Job, SizeResult, View
+from unetpp.serve.job import Job, JobState, SizeResult, View
 from unetpp.serve.job_store import JobStore
 from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
@@ -55,6 +56,21 @@ class ServerState:
         """Return the corrected cases of a model: those of all models that learned from the same data lie together."""
         card = self.shelf.card(model)
         return CorrectionSet(self.corrections / clean_name(card.trained_on))
+
+    def require_room(self, bytes: int = 0) -> None:
+        """Refuse a prediction that the queue, or an upload that the disk, has no room for.
+
+        Args:
+            bytes: length of the upload; 0: it is not known.
+        """
+        most = self.limits.queued
+        if self.store.count(JobState.QUEUED) >= most:
+            got, expected = f"{most} jobs that wait", "a free place in the queue"
+            raise Refused(429, "queue", got, expected, "Try again later.", {"Retry-After": "10"})
+        free = shutil.disk_usage(self.store.folder).free - self.limits.free_bytes
+        if bytes > max(0, free):
+            got, expected = f"{bytes / 1e6:,.0f} MB", f"at most the {max(0, free) / 1e6:,.0f} MB that the disk has left"
+            raise Refused(507, "upload", got, expected, "Remove jobs that are done, or ask whoever runs the server.")
 
     def require_job(self, id: str) -> Job:
         """Find a job; raises Refused."""

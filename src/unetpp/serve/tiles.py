@@ -50,6 +50,7 @@ class _Opened:
     overview: np.ndarray
     """(C, rows, columns), every `step` pixels."""
     step: int
+    """A power of two, as those of the levels: coarser ones are cut from the overview."""
     window: tuple[float, float]
 
 
@@ -60,6 +61,7 @@ class TileCache:
         self._state = state
         self._opened: OrderedDict[tuple[str, str], _Opened] = OrderedDict()
         self._lock = threading.Lock()
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
 
     def draw(self, job: Job, view: View, layer: str, level: int, column: int, row: int, style: TileStyle) -> bytes:
         """Draw a tile as PNG.
@@ -69,11 +71,11 @@ class TileCache:
         """
         width, height = view.shape[0], view.shape[1]
         levels = max(1, (max(width, height) - 1).bit_length())
-        step = 2 ** max(0, levels - level)
+        step = 2 ** (levels - level) if 0 <= level <= levels else 0  # no power of a number that anyone may send
         top, left = row * TILE * step, column * TILE * step
-        if not (view.shape[2] == 1 and 0 <= level <= levels and 0 <= top < height and 0 <= left < width):
+        if not (view.shape[2] == 1 and step and 0 <= top < height and 0 <= left < width):
             expected = f"levels 0 to {levels} of a plane of {width} x {height} pixels, within them"
-            raise Refused(404, "tile", f"tile {column}_{row} of level {level}", expected, "")
+            raise Refused(404, "tile", f"tile {column}_{row} of level {level}"[:80], expected, "")
         if layer == "image":
             opened = self._open((job.id, layer), lambda: self._state.open_image(job))
             return _encode(_draw_image(_cut(opened, top, left, step), opened, style))
@@ -88,16 +90,25 @@ class TileCache:
 
     def _open(self, key: tuple[str, str], open_source: Callable[[], ImageSource]) -> _Opened:
         with self._lock:
-            if key not in self._opened:
-                source = open_source()
-                step = max(1, -(-max(source.shape[1:]) // OVERVIEW))
-                overview = _read_every(source, step)
-                window = (0.0, 255.0) if is_color(source) else measure_window(source)
-                self._opened[key] = _Opened(source, overview, step, window)
-            self._opened.move_to_end(key)
-            while len(self._opened) > OPEN_FILES:
-                self._opened.popitem(last=False)
-            return self._opened[key]
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:  # others wait for this file alone
+            with self._lock:
+                found = self._opened.get(key)
+            found = found or _open_overview(open_source())
+            with self._lock:
+                self._opening.pop(key, None)
+                self._opened[key] = found
+                self._opened.move_to_end(key)
+                while len(self._opened) > OPEN_FILES:
+                    self._opened.popitem(last=False)
+            return found
+
+
+def _open_overview(source: ImageSource) -> _Opened:
+    step = 2 ** (-(-max(source.shape[1:]) // OVERVIEW) - 1).bit_length()
+    overview = _read_every(source, step)
+    window = (0.0, 255.0) if is_color(source) else measure_window(source)
+    return _Opened(source, overview, step, window)
 
 
 def _read_every(source: ImageSource, step: int) -> np.ndarray:
@@ -113,7 +124,7 @@ def _read_every(source: ImageSource, step: int) -> np.ndarray:
 
 def _cut(opened: _Opened, top: int, left: int, step: int) -> np.ndarray:
     """Cut a tile (C, rows, columns): from the overview where that is as fine, else from the file."""
-    if step >= opened.step and step % opened.step == 0 and opened.step > 1:
+    if step >= opened.step > 1:
         every, first, start = step // opened.step, top // opened.step, left // opened.step
         return opened.overview[:, first : first + TILE * every : every, start : start + TILE * every : every]
     rows, columns = opened.source.shape[1:]

@@ -12,13 +12,13 @@ from unetpp.data.case_files import read_case_classes, read_case_image
 from unetpp.data.folds import Split, read_splits
 from unetpp.errors import UnetppError
 from unetpp.files import write_json
+from unetpp.formats import stem_of
 from unetpp.formats.writers import output_suffix, write_segmentation
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.dataset_json import IGNORE
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.plan import DataPlan
 from unetpp.run_folder import RunFolder
-from unetpp.serve.corrections import CorrectedCase, find_unsaid_value
+from unetpp.serve.corrections import CorrectedCase, describe_data, find_unsaid_value
 from unetpp.serve.data_cases import DataCases
 
 REPLAYED = 3
@@ -67,11 +67,8 @@ def gather(
     random.Random(0).shuffle(validation)
     validation = validation[:MOST_VALIDATED]
     entries += [_convert(cases.find(id), folder, data) for id in [*replayed, *validation]]
-    ids = [Path(entry["label"]).name.partition(".")[0] for entry in entries]
-    values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
-    channels = {str(number): name for number, name in enumerate(data.channels)}
-    content = {"name": "corrected", "channel_names": channels, "labels": values, "training": entries}
-    write_json(folder / DATASET_JSON, content)
+    ids = [stem_of(Path(entry["label"])) for entry in entries]
+    write_json(folder / DATASET_JSON, {"name": "corrected", **describe_data(data), "training": entries})
     if validation:
         split = {"train": ids[: -len(validation)], "val": ids[-len(validation) :]}
         write_json(folder / SPLITS, [split])

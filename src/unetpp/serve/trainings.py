@@ -34,6 +34,8 @@ from unetpp.serve.training_data import TrainingData, gather
 from unetpp.serve.uploads import clean_name
 
 _RECORD = "training.json"
+ENDING_S = 1.0
+"""Seconds that a training which was cancelled or is done has to end before the next one is refused."""
 
 
 class TrainingState(StrEnum):
@@ -136,8 +138,11 @@ class Trainings:
     def begin(self, model: str | None, minutes: float) -> FurtherTraining:
         """Begin a training; raises Refused if one runs, nothing was corrected, or the model cannot be trained."""
         card = self._shelf.card(model)
+        ending = self._thread
+        if ending is not None and not self._runs():
+            ending.join(ENDING_S)  # without the lock, which it needs
         with self._lock:
-            if any(each.state in RUNNING for each in self._all.values()):
+            if self._runs() or (self._thread is not None and self._thread.is_alive()):  # a cancelled one saves first
                 raise Refused(409, "training", "another one that runs", "one at a time", "Wait for it, or cancel it.")
             if not self._corrected(card.id).list():
                 raise Refused(409, "training", "no corrected case", "at least one", "Correct an image, and save it.")
@@ -149,6 +154,9 @@ class Trainings:
             self._thread = threading.Thread(target=self._train, args=(made,), name="unetpp training", daemon=True)
             self._thread.start()
             return made
+
+    def _runs(self) -> bool:
+        return any(each.state in RUNNING for each in self.list())
 
     def cancel(self, id: str) -> FurtherTraining:
         """Cancel a training that runs."""

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from unetpp import labels
-from unetpp.formats.readers import open_image, open_images, read_label
+from unetpp.formats.readers import open_image, read_label
 from unetpp.formats.sources import ImageSource
 from unetpp.plan import DataPlan
 from unetpp.serve.display import Box, DisplayGrid
@@ -22,7 +22,6 @@ LONGEST_SIDE = 2048
 """Pixels of the longest side of an image that the viewer of volumes shows; larger ones are shown in tiles."""
 VIEW_VOXELS = 2**25
 """Largest number of voxels that a browser gets at once."""
-Layer = Literal["image", "labels", "doubt"]
 _TYPES = {"b": np.uint8, "u1": np.uint8, "i1": np.int16, "i2": np.int16, "u2": np.uint16}
 
 
@@ -110,11 +109,6 @@ def draw_doubt(path: Path, source: ImageSource, box: str | None, step: int) -> b
     found, doubts = parse_box(box, grid.shape), open_image(path)
     values = _read_every(lambda slices: doubts.read(slices)[0], grid, found, step)
     return write_nifti(np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8), _stretch(grid.move(found), step), 1 / 255)
-
-
-def open_case(paths: list[Path]) -> ImageSource:
-    """Open the files of a job; raises DataError."""
-    return open_images(paths)
 
 
 def _read_every(read: Any, grid: DisplayGrid, box: Box, step: int) -> np.ndarray:

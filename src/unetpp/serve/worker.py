@@ -33,6 +33,8 @@ from unetpp.serve.views import make_view
 
 MAP_VOXELS = 2**27
 """Largest number of voxels of an image of which maps are written: 4 bytes for each, class and size."""
+RETRY_S = 5.0
+"""Seconds after which the list of jobs is written again, if that was not possible."""
 
 
 class Stopped(BaseException):
@@ -82,17 +84,19 @@ class Worker(threading.Thread):
                 self._shelf.load(card.id)
         self.is_ready.set()
         while not self._stopping.is_set():
-            job = self._store.take(self._stopping.is_set)
+            try:
+                job = self._store.take(self._stopping.is_set)
+            except Exception as error:  # a full disk, most often: this thread is the only one that predicts
+                self._wait_for_disk(error)
+                continue
             if job is not None:
                 self._run_job(job)
 
     def _run_job(self, job: Job) -> None:
         started = time.time()
-        running = job.model_copy(update={"state": JobState.RUNNING, "started": started, "position": None})
-        self._store.save(running)
         end: dict[str, Any] = {"state": JobState.DONE}
         try:
-            end |= self._predict(running)
+            end |= self._predict(job)
         except Stopped as stopped:
             end = {"state": stopped.state, "problem": stopped.problem and to_item(stopped.problem)}
             if stopped.state is JobState.QUEUED:
@@ -108,10 +112,26 @@ class Worker(threading.Thread):
             end["finished"] = time.time()
             self.finished[state] = self.finished.get(state, 0) + 1
             self.busy_seconds += time.time() - started
-        current = self._store.find(job.id)
-        if current is not None:  # not removed meanwhile
-            self._store.save(current.model_copy(update=end))
-            self._store.remove_oldest(self._limits.kept)
+        while not self._write_end(job, end):
+            if self._stopping.is_set():
+                return  # the next server begins it again
+
+    def _write_end(self, job: Job, end: dict[str, Any]) -> bool:
+        """Write how a job ended; False: not possible now, so that it has to be tried again."""
+        try:
+            current = self._store.find(job.id)
+            if current is not None:  # not removed meanwhile
+                self._store.save(current.model_copy(update=end))
+                self._store.remove_oldest(self._limits.kept)
+        except Exception as error:
+            self._wait_for_disk(error)
+            return False
+        return True
+
+    def _wait_for_disk(self, error: Exception) -> None:
+        LOG.error("the list of jobs cannot be written (%s); it is tried again", error)
+        LOG.debug("list of jobs", exc_info=error)
+        self._stopping.wait(RETRY_S)
 
     def _predict(self, job: Job) -> dict[str, Any]:
         predictor = self._shelf.load(job.model)

@@ -60,7 +60,7 @@ def serve(
 
     Raises:
         ModelFileError: a model cannot be used.
-        UsageError: neither models nor a run, a port that is taken, or a host that needs a token.
+        UsageError: neither models nor a run, a port or an `out` that another server uses, or a host that needs a token.
         MissingExtraError: the extra `serve` is not installed.
 
     Example:
@@ -89,23 +89,25 @@ def serve(
         require_data(data)
     shelf = ModelShelf(paths, memory_gb * GIGABYTE, device, backend)
     folder = Path("served" if out is None else out)
-    state = ServerState(
-        store=JobStore(folder),
-        shelf=shelf,
-        cases=DataCases(None if data is None else Path(data)),
-        corrections=folder / "corrections" if corrections is None else Path(corrections),
-        device=device,
-        tokens=tokens,
-        run=None if run is None else Path(run),
-    )
-    opened = listen(host, port)
-    address = f"http://{_write_host(host)}:{opened.getsockname()[1]}"
-    progress.note(f"Open {address} (the API: {address}/docs). Ctrl-C stops the server.")
-    if open:
-        threading.Timer(1.0, webbrowser.open, [address]).start()
-    server = HttpServer(state)
-    with contextlib.suppress(KeyboardInterrupt):  # how it is stopped; jobs that were not done wait for the next start
-        server.run(sockets=[opened])
+    cases = DataCases(None if data is None else Path(data))
+    with contextlib.closing(JobStore(folder)) as store:
+        state = ServerState(
+            store=store,
+            shelf=shelf,
+            cases=cases,
+            corrections=folder / "corrections" if corrections is None else Path(corrections),
+            device=device,
+            tokens=tokens,
+            run=None if run is None else Path(run),
+        )
+        opened = listen(host, port)
+        address = f"http://{_write_host(host)}:{opened.getsockname()[1]}"
+        progress.note(f"Open {address} (the API: {address}/docs). Ctrl-C stops the server.")
+        if open:
+            threading.Timer(1.0, webbrowser.open, [address]).start()
+        server = HttpServer(state)
+        with contextlib.suppress(KeyboardInterrupt):  # how it is stopped; what was not done waits for the next start
+            server.run(sockets=[opened])
     return Served(address, {str(name): count for name, count in state.worker.finished.items()}, time.time() - started)
 
 

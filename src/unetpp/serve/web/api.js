@@ -38,13 +38,16 @@ export async function postForm(path, form) {
   return (await request(path, { method: "POST", body: form })).json();
 }
 
-/** Follow events until `isOver`; returns a function that stops. */
-export function follow(path, onChange, isOver = () => false) {
+/** Follow events until `isOver`, or until the server refuses them (`onGone`); returns a function that stops. */
+export function follow(path, onChange, isOver = () => false, onGone = () => {}) {
   const events = new EventSource(path);
   events.onmessage = (event) => {
     const value = JSON.parse(event.data);
     if (isOver(value)) events.close();
     onChange(value);
+  };
+  events.onerror = () => {
+    if (events.readyState === EventSource.CLOSED) onGone(); // else the browser tries again by itself
   };
   return () => events.close();
 }

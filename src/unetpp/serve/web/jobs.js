@@ -3,11 +3,12 @@
 import { follow, getJson, post, remove } from "./api.js";
 import { $, formatDice, formatTime, make, press, replace } from "./dom.js";
 
-const UNDONE = ["queued", "running"];
+const isUndone = (job) => ["queued", "running"].includes(job.state);
+const RETRY_MS = 2000;
 
 export function startJobs(app) {
   const jobs = new Map();
-  const followed = new Map();
+  let stop = null; // of the events of the job that is followed
   let byDoubt = false;
   let current = null;
 
@@ -31,13 +32,13 @@ export function startJobs(app) {
     const bad = job.state === "failed" || job.sizes.at(-1)?.review;
     const open = make(
       "button",
-      { type: "button", className: "open", disabled: job.state !== "done", title: job.name, onclick: () => show(job) },
+      { type: "button", className: "open", disabled: job.state !== "done", title: job.name, onclick: () => app.viewer.mayLeave() && show(job) },
       make("span", { className: "name" }, job.name),
       make("small", bad ? { className: "bad" } : {}, describe(job)),
     );
     if (job.id === current) open.setAttribute("aria-current", "true");
     if (job.state === "running") open.append(make("progress", { max: 1, value: job.progress, ariaLabel: `Progress of ${job.name}` }));
-    const ends = UNDONE.includes(job.state);
+    const ends = isUndone(job);
     const end = make(
       "button",
       { type: "button", className: "small", ariaLabel: `${ends ? "Cancel" : "Remove"} ${job.name}`, onclick: () => app.run(() => (ends ? cancel(job) : drop(job))) },
@@ -66,6 +67,7 @@ export function startJobs(app) {
   }
 
   async function drop(job) {
+    if (current === job.id && !app.viewer.mayLeave()) return;
     await remove(`/v1/jobs/${job.id}`);
     jobs.delete(job.id);
     if (current === job.id) app.viewer.close();
@@ -77,25 +79,60 @@ export function startJobs(app) {
     draw();
   }
 
+  /** Take over what the server says of a job; its result is opened, unless a person paints on another one. */
+  function take(job) {
+    update(job);
+    if (job.state === "done" && current === job.id && !app.viewer.isBusy()) show(job);
+  }
+
+  /** Follow the oldest job that is not done: a browser opens six connections, which uploads and the viewer need too. */
+  function followNext() {
+    const [next] = [...jobs.values()].filter(isUndone).sort((a, b) => a.created - b.created);
+    if (stop || !next) return;
+    const end = () => {
+      stop?.();
+      stop = null;
+    };
+    stop = follow(
+      `/v1/jobs/${next.id}/events`,
+      (changed) => {
+        if (isUndone(changed)) return take(changed);
+        end();
+        if (changed.id) take(changed);
+        else jobs.delete(next.id);
+        return refresh();
+      },
+      (changed) => !isUndone(changed),
+      () => {
+        end();
+        setTimeout(refresh, RETRY_MS);
+      },
+    );
+  }
+
+  /** Ask how all jobs are that were not done, and follow the next one. */
+  async function refresh() {
+    const asked = [...jobs.values()].filter(isUndone);
+    try {
+      const known = new Map((await getJson("/v1/jobs?limit=1000")).map((job) => [job.id, job]));
+      for (const { id } of asked) {
+        if (known.has(id)) take(known.get(id));
+        else jobs.delete(id);
+      }
+      draw();
+      followNext();
+    } catch {
+      setTimeout(refresh, RETRY_MS);
+    }
+  }
+
   app.jobs = {
     /** Show a job in the list, and open its result when it is there. */
     follow(job, opens = false) {
       update(job);
-      if (!UNDONE.includes(job.state) || followed.has(job.id)) return;
-      const first = opens && (!current || !app.viewer.isBusy());
-      if (first) current = job.id;
-      const stop = follow(
-        `/v1/jobs/${job.id}/events`,
-        (changed) => {
-          update(changed);
-          if (!UNDONE.includes(changed.state)) {
-            followed.delete(job.id);
-            if (changed.state === "done" && current === changed.id) show(changed);
-          }
-        },
-        (changed) => !UNDONE.includes(changed.state),
-      );
-      followed.set(job.id, stop);
+      if (!isUndone(job)) return;
+      if (opens && (!current || !app.viewer.isBusy())) current = job.id;
+      followNext();
     },
   };
 
@@ -111,7 +148,9 @@ export function startJobs(app) {
   };
   app.run(async () => {
     const known = await getJson("/v1/jobs");
-    for (const job of known) app.jobs.follow(job);
+    for (const job of known) jobs.set(job.id, job);
+    draw();
+    followNext();
     const done = known.find((job) => job.state === "done");
     if (done) show(done);
   });

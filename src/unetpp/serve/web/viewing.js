@@ -16,6 +16,8 @@ export function startViewing(app) {
   const isTiled = () => view.job?.view.kind === "large image" && !view.box;
   const painting = startPainting(app, view);
 
+  const mayLeave = () => !painting.isDirty() || confirm("What you painted is not saved. Leave it?");
+
   const query = (size) => {
     const parts = [`size=${encodeURIComponent(size)}`, `step=${view.box ? 1 : view.job.view.step}`];
     if (view.box) parts.push(`box=${view.box.flat().join(",")}`);
@@ -184,6 +186,7 @@ export function startViewing(app) {
 
   app.viewer = {
     isBusy: () => painting.isOn(),
+    mayLeave,
     async open(job) {
       painting.stop();
       view.job = job;
@@ -254,6 +257,7 @@ export function startViewing(app) {
   $("closer").onclick = () => app.run(openPart);
   $("whole").onclick = () =>
     app.run(async () => {
+      if (!mayLeave()) return;
       painting.stop();
       view.box = null;
       await load();
