@@ -527,7 +527,7 @@ def test_demo(tmp_path: Path, dims: int) -> None:
 
 
 def test_the_overloads_of_train_take_every_argument() -> None:
-    named = {"data", "out", "dry_run", *get_type_hints(TrainOptions)}
+    named = {"data", "out", "dry_run", "part", *get_type_hints(TrainOptions)}
     assert named == set(inspect.signature(unetpp.train).parameters)
 
 
