@@ -137,7 +137,7 @@ def test_many_images_take_one_connection_and_strokes_stay(
         Image.fromarray(np.full((40, 40), number, np.uint8)).save(tmp_path / f"{number}.png")
     title, before = page.inner_text("#viewer-title"), len(streams)
     page.set_input_files("#files", [tmp_path / f"{number}.png" for number in range(8)])
-    page.wait_for_function("document.querySelectorAll('#jobs .open:not([disabled])').length === 9")
+    page.locator("#jobs .open:not([disabled])").nth(8).wait_for()
     assert page.inner_text("#viewer-title") == title and len(set(streams[before:])) == len(streams[before:])
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
