@@ -301,12 +301,7 @@ def _describe_stop(data: Path, folder: RunFolder, fold: int | str, numbers: Sequ
 
 
 def _describe_next(data: Path, folder: RunFolder, fold: int | str) -> str:
-    return f"Continue: {_write_resume(data, folder, fold)}"
-
-
-def _write_resume(data: Path, folder: RunFolder, fold: int | str) -> str:
-    other = ["--fold", fold] if str(fold) != "0" else []
-    return write_command("train", data, "--out", folder.path, *other, "--resume")
+    return f"Continue: {folder.write_resume(fold, str(data))}"
 
 
 def _write_longer(data: Path, folder: RunFolder, fold: int | str, numbers: Sequence[FoldName]) -> str:
@@ -317,7 +312,7 @@ def _write_longer(data: Path, folder: RunFolder, fold: int | str, numbers: Seque
     verdict = judge_run(folder, numbers)
     if verdict and verdict.more_minutes is not None:
         return suggest_command(verdict, folder.path, folder.recall_data())
-    return f"{_write_resume(data, folder, fold)} --minutes +{MORE_MINUTES}"
+    return f"{folder.write_resume(fold, str(data))} --minutes +{MORE_MINUTES}"
 
 
 def _find_start(from_: AnyPath | None) -> Start | None:
