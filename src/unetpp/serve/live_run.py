@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -67,7 +68,7 @@ def read_live_run(path: Path) -> LiveRun:
 
 def _read_fold(run: RunFolder, name: str, plan: Plan | None) -> LiveFold:
     path = run.fold(name) / "log.jsonl"
-    lines, _ = read_log(path)
+    lines = _read_lines(path)
     trained = [line for line in lines if line["kind"] == "train"]
     ends = [line for line in lines if line["kind"] == "end"]
     validations = [_read_validation(line, plan) for line in lines if line["kind"] == "validation"]
@@ -85,6 +86,20 @@ def _read_fold(run: RunFolder, name: str, plan: Plan | None) -> LiveFold:
         seconds_left=_estimate_left(plan, last, elapsed) if state == "running" else None,
         best_dice=max((each.dice for each in validations if each.dice is not None), default=None),
     )
+
+
+def _read_lines(path: Path) -> tuple[LogLine, ...]:
+    """Read a log, once for each state of the file: viewers ask several times a second."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return _parse_lines(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _parse_lines(path: Path, changed_ns: int, size: int) -> tuple[LogLine, ...]:
+    return tuple(read_log(path)[0])
 
 
 def _find_state(path: Path, has_begun: bool, ends: list[LogLine]) -> str:
