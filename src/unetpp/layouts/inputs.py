@@ -240,11 +240,11 @@ def _join_by_number(folder: Path, files: list[Path], found: _Found) -> tuple[lis
     """
     count, groups = len(found.channels), group_channel_files(files)
     are_first = len(files) > 1 and all(split_channel(path)[1] == 0 for path in files)
-    is_nnunet = folder.name in NNUNET_FOLDERS or are_first
+    may_be_one = folder.name in NNUNET_FOLDERS or are_first
     complete = {
         name: paths
         for name, paths in groups.items()
-        if [split_channel(path)[1] for path in paths] == list(range(count)) and (is_nnunet or count > 1)
+        if [split_channel(path)[1] for path in paths] == list(range(count)) and (may_be_one or count > 1)
     }
     used = {path for paths in complete.values() for path in paths}
     if count > 1 and complete:
