@@ -191,6 +191,9 @@ COVERED_IN = {
             "worker",
         )
     },
+    "serve/job_prediction": "serve/test_app",
+    "serve/job_records": "serve/test_app",
+    "serve/job_ends": "serve/test_app",
     "serve/model_card": "serve/test_model_shelf",
     "serve/routes_corrections": "serve/test_corrections",
     "serve/strokes": "serve/test_corrections",

@@ -28,6 +28,8 @@ AnyPath = str | PathLike[str]
 Job = dict[str, Any]
 _UNDONE = ("queued", "running")
 _PIECE = 2**20
+_WAIT_S = 20.0
+"""Seconds that the server waits for the end of a job before it answers; shorter than the patience of proxies."""
 
 
 class ServerError(Exception):
@@ -117,13 +119,22 @@ class Client:
         return self.wait(job, progress) if wait else job
 
     def wait(self, job: Job | str, progress: Callable[[Job], object] | None = None, poll_s: float = 0.2) -> Job:
-        """Wait for the end of a job; raises ServerError if it failed or was cancelled."""
-        found = self.job(job if isinstance(job, str) else job["id"])
-        while found["state"] in _UNDONE:
-            if progress:
+        """Wait for the end of a job; raises ServerError if it failed or was cancelled.
+
+        Args:
+            job: a job, or its id.
+            progress: called with the job while it waits and runs.
+            poll_s: seconds between two of these calls.
+        """
+        id, found = (job, None) if isinstance(job, str) else (job["id"], job)
+        wait_s = poll_s if progress else min(_WAIT_S, self._timeout_s / 2)  # the server answers at once when it ends
+        while found is None or found["state"] in _UNDONE:
+            if progress and found:
                 progress(found)
-            time.sleep(poll_s)
-            found = self.job(found["id"])
+            asked = time.monotonic()
+            found = self._ask_job("GET", f"/v1/jobs/{id}", query={"wait_s": wait_s})
+            if found["state"] in _UNDONE and time.monotonic() - asked < wait_s / 2:
+                time.sleep(poll_s)  # a server that stops, or an older one, does not wait
         if found["state"] != "done":
             problem = found["problem"] or {}
             text = f"{problem.get('where')}: got {problem.get('got')}; expected {problem.get('expected')}."

@@ -94,6 +94,8 @@ class Job(BaseModel):
     case: str | None = None
     """Case of DATA, if it was not uploaded."""
     options: JobOptions = JobOptions()
+    voxels: int | None = None
+    """Pixels or voxels of the image by its header; null: not known."""
     created: float = Field(default_factory=time.time)
     started: float | None = None
     finished: float | None = None
@@ -114,6 +116,10 @@ class Job(BaseModel):
     def is_done(self) -> bool:
         """Whether there is a result."""
         return self.state is JobState.DONE
+
+    def is_small(self, voxels: int) -> bool:
+        """Tell whether its image is known to have at most so many voxels."""
+        return self.voxels is not None and self.voxels <= voxels
 
     @property
     def doubt(self) -> float:

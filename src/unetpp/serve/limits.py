@@ -27,6 +27,11 @@ class Limits:
     """Jobs that wait."""
     kept: int = 1000
     """Finished jobs with their files; the oldest are removed."""
+    together: int = 8
+    """Jobs that run at the same time: small images, of which the tiles share passes of the network, and one that is
+    not small. 1: one job after the other."""
+    small_voxels: int = 2**20
+    """Largest number of pixels or voxels of a small image."""
     job_seconds: float = 3600.0
     """Longest time of one prediction."""
     connections: int = 500

@@ -18,6 +18,7 @@ from unetpp.plan import DataPlan
 from unetpp.serve.corrections import CorrectionSet
 from unetpp.serve.data_cases import DataCases
 from unetpp.serve.job import Job, JobState, SizeResult, View
+from unetpp.serve.job_prediction import JobPrediction
 from unetpp.serve.job_store import JobStore
 from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
@@ -47,7 +48,8 @@ class ServerState:
     """Set when the server was told to stop: it takes no more jobs, and streams end."""
 
     def __post_init__(self) -> None:
-        self.worker = Worker(self.store, self.shelf, self.cases.find, self.limits)
+        self.prediction = JobPrediction(self.store, self.shelf, self.cases.find)
+        self.worker = Worker(self.store, self.shelf, self.prediction, self.limits)
         self.tiles = TileCache(self)
         folder = self.store.folder / "trainings"
         self.trainings = Trainings(folder, self.shelf, self.corrected, self.cases, self.device)
@@ -106,7 +108,7 @@ class ServerState:
 
     def case_of(self, job: Job) -> Case:
         """Return the files of a job."""
-        return self.worker.case_of(job)
+        return self.prediction.case_of(job)
 
     def data_of(self, job: Job) -> DataPlan:
         """Return how the model of a job reads images."""
