@@ -194,6 +194,7 @@ COVERED_IN = {
     "serve/job_prediction": "serve/test_app",
     "serve/job_records": "serve/test_app",
     "serve/job_ends": "serve/test_app",
+    "serve/routes_leases": "serve/test_leases",
     "serve/model_card": "serve/test_model_shelf",
     "serve/routes_corrections": "serve/test_corrections",
     "serve/strokes": "serve/test_corrections",

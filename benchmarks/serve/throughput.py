@@ -61,14 +61,19 @@ def main() -> None:
                 "8 in flight, batching off": partial(ask, single, files, 8),
                 "unetpp predict": partial(predict, arguments.model, files, out / "predict"),
             }
+            size = Client(batching.address).models()[0]["sizes"][-1]["size"]
             ask(batching, files, 8), ask(single, files[:3], 1)  # warm
             for _ in range(arguments.rounds):
                 for name, measure in ways.items():
                     measured.setdefault(name, []).append(measure())
-        size = Client(batching.address).models()[0]["sizes"][-1]["size"]
         differing = [compare(out / "predict" / "out", out / each, files, size) for each in ("8", "1")]
     show(measured, len(files))
     print(f"\nPixels unlike those of `predict`: {differing[0]} of 8 in flight, {differing[1]} of one at a time.")
+
+
+def list_images(folder: Path, longest: int) -> list[Path]:
+    """List the images of a folder of which no side is longer."""
+    return [path for path in sorted(folder.iterdir()) if max(open_image(path).shape[1:]) <= longest]
 
 
 def ask(server: Started, files: list[Path], in_flight: int, out: Path | None = None) -> tuple[float, float]:

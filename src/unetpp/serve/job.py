@@ -96,6 +96,8 @@ class Job(BaseModel):
     options: JobOptions = JobOptions()
     voxels: int | None = None
     """Pixels or voxels of the image by its header; null: not known."""
+    lease: str | None = None
+    """Lease that holds it, with which it is removed."""
     created: float = Field(default_factory=time.time)
     started: float | None = None
     finished: float | None = None

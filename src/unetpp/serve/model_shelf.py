@@ -46,6 +46,8 @@ class ModelShelf:
         self._data: dict[str, DataPlan] = {}
         self._loaded: OrderedDict[str, CasePredictor] = OrderedDict()
         self._lock = threading.RLock()
+        self.pinned: frozenset[str] = frozenset()
+        """Models that make room last."""
         for path in paths:
             self.add(path)
 
@@ -103,7 +105,8 @@ class ModelShelf:
                 return self._loaded[id]
             card = self.card(id)
             while self._loaded and self.loaded_bytes + card.weight_bytes > self._budget:
-                self._loaded.popitem(last=False)
+                oldest = next((each for each in self._loaded if each not in self.pinned), next(iter(self._loaded)))
+                del self._loaded[oldest]
             predictor = load(self._paths[id], self._device, self._backend)
             if self._together > 1 and not isinstance(predictor, ExportedPredictor):  # whose passes are of fixed sizes
                 predictor.share_passes(self._together)

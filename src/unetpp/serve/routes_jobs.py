@@ -42,10 +42,13 @@ def predict(
     tta: Annotated[bool, Form()] = False,
     probabilities: Annotated[bool, Form()] = False,
     uncertainty: Annotated[bool, Form()] = True,
+    lease: Annotated[str | None, Form(max_length=80, description="Lease that holds the job.")] = None,
 ) -> Job:
     """Queue a prediction of one image at all sizes, and return its job."""
     if state.stopping.is_set():
         raise Refused(503, "server", "a server that is stopping", "one that runs", "Try again soon.")
+    if lease is not None:
+        state.leases.renew(lease)
     card = state.shelf.card(model)
     options = JobOptions(tta=tta, probabilities=probabilities, uncertainty=uncertainty)
     if (case is None) == (not files):
@@ -57,6 +60,13 @@ def predict(
         job = Job(name=case, model=card.id, case=case, options=options, voxels=voxels)
     else:
         job = _store(state, files or [], card.id, options)
+    if lease is not None:
+        try:
+            state.leases.renew(lease, job.id)
+        except Refused:  # it has ended while the upload was read
+            state.store.remove(job.id)
+            raise
+        job = job.model_copy(update={"lease": lease})
     if not state.store.add(job, state.limits.queued):
         state.store.remove(job.id)
         state.require_room()  # whose refusal says why; before the upload was read there was a place
@@ -106,6 +116,7 @@ def follow_job(state: State, id: str) -> StreamingResponse:
 
     def read() -> str:
         job = state.store.find(id)
+        state.leases.touch(None if job is None else job.lease)
         return "{}" if job is None else job.model_dump_json()
 
     def is_over(text: str) -> bool:
