@@ -95,8 +95,8 @@ def test_what_the_page_says_runs(
     image = sorted((trained.parent / "data" / "images").iterdir())[0]
     shutil.copyfile(image, tmp_path / "new_images" / "one.png")
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    exec(compile(block.replace('"small"', '"1"'), "serve.md", "exec"), {})
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    exec(compile("".join(blocks).replace('"small"', '"1"'), "serve.md", "exec"), {})
     assert Path("predictions/one.png").is_file() and "one.png" in capsys.readouterr().out
     if shutil.which("curl") is None:
         pytest.skip("no curl is installed")

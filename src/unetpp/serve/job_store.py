@@ -17,6 +17,7 @@ from unetpp.serve.job_ends import JobEnds
 
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL,
 content TEXT NOT NULL)"""
+_INDEX = "CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created, id)"
 LOCK = ".serve.lock"
 """File that a server locks: a second one would begin again what the first one is predicting."""
 
@@ -49,6 +50,7 @@ class JobStore:
             self._table.execute("PRAGMA journal_mode=WAL")
             self._table.execute("PRAGMA synchronous=NORMAL")
             self._table.execute(_TABLE)
+            self._table.execute(_INDEX)
         except (OSError, sqlite3.Error, WriteError) as error:
             self._held.close()
             got = f"{folder} ({getattr(error, 'strerror', None) or error})"
