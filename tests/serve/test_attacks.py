@@ -84,7 +84,13 @@ def test_bombs_are_refused_or_fail(client: TestClient, tmp_path: Path, name: str
 def test_hostile_bodies_are_refused_in_words(client: TestClient, trained: Path) -> None:
     deep, digits = "[" * 200_000, "9" * 10_000
     for path in ("/v1/trainings", "/v1/leases", "/v1/jobs/none/corrections"):
-        for text in (deep, f'{{"minutes": {digits}, "idle_s": {digits}}}', '{"minutes": 1e999}', "\xff", "null", '"a"'):
+        for text in (
+            deep,
+            f'{{"minutes": {digits}, "idle_s": {digits}}}',
+            '{"minutes": 1e999, "idle_s": 1e999}',
+            "\xff",
+            '"a"',
+        ):
             answer = client.post(path, content=text.encode("latin-1"), headers={"content-type": "application/json"})
             assert 400 <= answer.status_code < 500, (path, text[:20], answer.text)
             require_problem(answer, answer.status_code)

@@ -70,7 +70,8 @@ class SharedRunner:
         with self._lock:
             if not self._waiting:
                 return []
-            first, count, taken = self._waiting[0], 0, []
+            first, count = self._waiting[0], 0
+            taken: list[_Call] = []
             most = min(self._most, MOST_VOXELS // prod(first.images.shape[2:]))
             for call in [each for each in self._waiting if each.kind == first.kind]:
                 count += len(call.images)

@@ -64,18 +64,9 @@ class JobPrediction:
         out = self._store.results_of(job.id)
         shutil.rmtree(out, ignore_errors=True)  # of a server that was killed
         options, left_out = _choose_maps(job, source)
-        found, folders, maps = predict_one(predictor, case, source, out, options, progress)
-        if found.problems:
-            raise DataError(found.problems[0])
-        records = {
-            folders[size].name: SizeRecord(
-                settings=make_settings(predictor, size, options, digest_model(Path(predictor.name))),
-                file=file,
-                entry=entry,
-                verdicts=list(predictor.verdicts),
-            )
-            for size, (file, entry) in found.entries.items()
-        }
+        maps = MapNames(predictor.data.scored, []).choose(case.id) if options.probabilities else []
+        unit = CaseUnit(case, "", dict.fromkeys(predictor.choose_sizes(options), maps))
+        found, records = _predict(predictor, unit, source, out, options, progress)
         keep_records(out, records)
         remarks = [(case.id, note) for note in found.notes]
         return {
@@ -111,20 +102,33 @@ def _choose_maps(job: Job, source: ImageSource) -> tuple[PredictOptions, list[st
     return PredictOptions("all", given.tta, given.probabilities, uncertainty), []
 
 
-def predict_one(
-    predictor: CasePredictor, case: Case, source: ImageSource, out: Path, options: PredictOptions, progress: Stage
-) -> tuple[CaseResult, dict[int, Path], Sequence[str]]:
-    """Predict a case at all sizes into a folder for each; returns the names of its maps of probabilities, too."""
+def _predict(
+    predictor: CasePredictor, unit: CaseUnit, source: ImageSource, out: Path, options: PredictOptions, progress: Stage
+) -> tuple[CaseResult, dict[str, SizeRecord]]:
+    """Predict a case into a folder for each of its sizes.
+
+    Raises:
+        DataError: it cannot be predicted.
+    """
     sizes = predictor.sizes
-    folders = {each: out / f"{sizes.noun}_{sizes.name(each)}" for each in predictor.choose_sizes(options)}
-    maps = MapNames(predictor.data.scored, []).choose(case.id) if options.probabilities else []
-    unit = CaseUnit(case, "", dict.fromkeys(folders, maps))
+    folders = {size: out / f"{sizes.noun}_{sizes.name(size)}" for size in unit.maps}
     job = CaseJob(folders, {}, options, False, None)
-    return (
-        write_case(predictor, unit, job, lambda: None, lambda done, tiles: progress(done / tiles, 1), source),
-        folders,
-        maps,
+    found = write_case(
+        predictor, unit, job, lambda: None, lambda done, tiles: progress(done / max(tiles, 1), 1), source
     )
+    if found.problems:
+        raise DataError(found.problems[0])
+    digest = digest_model(Path(predictor.name))
+    records = {
+        folders[size].name: SizeRecord(
+            settings=make_settings(predictor, size, options, digest),
+            file=file,
+            entry=entry,
+            verdicts=list(predictor.verdicts),
+        )
+        for size, (file, entry) in found.entries.items()
+    }
+    return found, records
 
 
 def _describe_size(out: Path, folder: str, record: SizeRecord, maps: Sequence[str]) -> SizeResult:

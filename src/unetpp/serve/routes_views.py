@@ -14,6 +14,7 @@ from unetpp.serve.views import draw_doubt, draw_image, draw_labels, measure_wind
 
 BoxText = Annotated[str | None, Query(max_length=100, description="x0,x1,y0,y1,z0,z1; by default the whole image.")]
 Step = Annotated[int, Query(ge=1, le=4096, description="Every how many voxels.")]
+Intensity = Annotated[float | None, Query(ge=-1e20, le=1e20, allow_inf_nan=False)]
 NIFTI = "application/octet-stream"
 
 
@@ -66,8 +67,8 @@ def take_tile(
     size: SizeName = None,
     classes: Annotated[str | None, Query(max_length=4000, description="Indices of those that are shown: 1,2")] = None,
     outlines: bool = False,
-    low: float | None = None,
-    high: float | None = None,
+    low: Intensity = None,
+    high: Intensity = None,
 ) -> Response:
     """Return 512 x 512 pixels of a level: the last is that of single pixels, each before it half as fine."""
     job, view = state.require_result(id)
