@@ -103,7 +103,8 @@ def send_slowly(server: Started, found: Counter[str]) -> None:
     head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
     with connect(server, 600) as client:
-        client.sendall(head.encode())
+        part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="slow.png"\r\n\r\n'
+        client.sendall(head.encode() + part)
         client.settimeout(1)
         for _ in range(600):
             try:
