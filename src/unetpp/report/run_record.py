@@ -115,7 +115,7 @@ def read_run(folder: Path) -> RunRecord:
     if header:  # plan.json may have been edited since
         plan = plan.model_copy(update={"predict": header.plan.predict})
     verdict, parameters = judge_run(run, numbers), header.parameters if header else None
-    cascade = run.cascade and _shorten(run.cascade.path, folder)
+    cascade = _shorten(run.cascade.path, folder) if run.cascade else None
     known = RunRecord(_shorten(folder, folder), plan, started, verdict, parameters, cascade=cascade)
     stopped = [number for number in numbers if not run.metrics_file(number).exists()]
     if verdict or not stopped:
