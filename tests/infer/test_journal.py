@@ -70,6 +70,7 @@ def test_a_folder_that_is_removed_just_before_a_line_is_written_is_made_again(
         append_line(path, text, durable)
 
     monkeypatch.setattr("unetpp.infer.journal.append_line", write)
+    journal.begin()
     journal.append([ONE])
     assert list(journal.read()) == [ONE] and len(calls) == 3
 

@@ -74,12 +74,12 @@ class Journal:
         text = json.dumps(files, allow_nan=False)
         durable = time.monotonic() - _synced.get(path, -math.inf) >= _SYNC_S
         for attempts_left in reversed(range(_ATTEMPTS)):
-            self.begin()  # another part removes the folder at its end if nothing is in it yet
             try:
                 append_line(path, text, durable)
             except WriteError as error:
                 if not (attempts_left and isinstance(error.__cause__, FileNotFoundError)):
                     raise
+                self.begin()  # another part has removed the folder at its end, as nothing was in it yet
             else:
                 if durable:
                     _synced[path] = time.monotonic()
