@@ -21,16 +21,18 @@ from tests.tiny import Answer
 from unetpp.cli import main
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "monai.losses",
-        "torch._dynamo",
-        "unetpp.report.plots",
-        "unetpp.serve",
-        "unetpp.verbs.predict",
-        "unetpp.verbs.train",
-    ]
-)
+IMPORTED = [
+    "monai.losses",
+    "pytest",
+    "torch._dynamo",
+    "unetpp.cli",
+    "unetpp.report.plan_plots",
+    "unetpp.verbs.first_stage",
+    "unetpp.verbs.fold",
+    "unetpp.verbs.predict",
+    "unetpp.verbs.train",
+]
+SERVER.set_forkserver_preload(IMPORTED)
 TIMEOUT_S = 300
 
 
