@@ -17,6 +17,7 @@ from tests.train.test_regions import write_spheres
 import unetpp
 from unetpp.data.demo import write_demo_data
 from unetpp.data.folds import make_splits, read_splits, write_splits
+from unetpp.data.parts import split_dataset
 from unetpp.deploy.select.calibrating import compute_ece, fit_temperature
 from unetpp.deploy.select.candidates import Counted, Key, judge_candidates, list_candidates
 from unetpp.deploy.select.post_processing import choose_steps, choose_threshold, count
@@ -27,7 +28,10 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.layouts.cases import find_cases
 from unetpp.measure.quality import evaluate_cases
+from unetpp.run_folder import RunFolder
 from unetpp.selection import HOLES, LARGEST, SELECTED, SMALLEST, Selection, Step, read_selection
+from unetpp.verbs.preparation import recall_reading
+from unetpp.verbs.request import read_reading
 
 MORE = TINY | {"model.topology": "unet", "model.widths": [6, 8, 8]}
 
@@ -294,7 +298,8 @@ def test_regions_are_compared_as_they_are_scored_and_predicted_with_all_of_it(tm
     page = (run / "selected" / "select.html").read_text(encoding="utf-8")
     assert "enhancing" in page
     opened = open_runs([run])
-    cases, keys = list(find_cases(data).cases), [Key(((0, size),), False) for size in opened[0].sizes.numbers]
+    cases = split_dataset(find_cases(data), read_reading(recall_reading(RunFolder(run)))).cases
+    keys = [Key(((0, size),), False) for size in opened[0].sizes.numbers]
     predictors = FoldPredictors(opened, unetpp.load(run, "cpu").device)
     scored = score_candidates(opened, keys, cases, predictors, lambda done, total: None)
     for case, *counts in zip(scored.cases, *(scored.counts[key] for key in keys), strict=True):

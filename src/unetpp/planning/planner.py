@@ -124,7 +124,7 @@ class _Planner:
     def __post_init__(self) -> None:
         self.settings, self.reasons = self.decisions.settings, self.decisions.reasons
         self.choose, self.networks = self.decisions.choose, Networks(self.decisions.settings, self.fingerprint.dims)
-        self._sized: list[tuple[DataPlan, Sizes, dict[str, str]]] = []
+        self._sized: dict[Any, tuple[Sizes, dict[str, str]]] = {}
 
     def plan(self) -> Plan:
         """Make the plan."""
@@ -165,14 +165,13 @@ class _Planner:
         return chosen
 
     def _plan_sizes(self, data: DataPlan, precision: str) -> tuple[Sizes, dict[str, str]]:
-        """Plan the sizes of a step, with the reasons for them, once for each section `data` that is considered."""
-        for known, sizes, reasons in self._sized:
-            if known == data:
-                return sizes, reasons
-        alone = Decisions(self.settings)
-        sizes = SizePlanner(self.fingerprint, data, alone, self.networks, self.room, precision).plan()
-        self._sized.append((data, sizes, alone.reasons))
-        return sizes, alone.reasons
+        """Plan the sizes of a step, with the reasons for them, once for each grid and number of channels."""
+        key = data.spacing_mm, data.voxel_mm, data.in_channels  # all else is the same in the sections of a plan
+        if key not in self._sized:
+            alone = Decisions(self.settings)
+            sizes = SizePlanner(self.fingerprint, data, alone, self.networks, self.room, precision).plan()
+            self._sized[key] = sizes, alone.reasons
+        return self._sized[key]
 
     @property
     def _limit(self) -> float | None:
