@@ -30,6 +30,7 @@ from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, name_in_file
 from unetpp.plan import read_plan
 from unetpp.settings import dotted_names
+from unetpp.verbs import preparation
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -144,6 +145,7 @@ def test_encoders_on_the_page_are_built() -> None:
 
 
 def test_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "measure_mean_step_seconds", lambda *_: 0.1)  # steps of networks of full size
     write_demo_data(tmp_path / "data" / "nuclei", 2, cases=5, shape=(64, 80))
     write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
     monkeypatch.chdir(tmp_path)
