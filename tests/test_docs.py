@@ -170,6 +170,7 @@ def test_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(preparation, "measure_mean_step_seconds", lambda *_: 60.0)  # steps of a network of full size
     page = (DOCS / "pretrained-3d.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^    unetpp train (.*)$", page, flags=re.MULTILINE)
     write_demo_data(tmp_path / "DATA", 3, cases=5, shape=(32, 64, 64))  # 80 x 64 x 64 millimetres
