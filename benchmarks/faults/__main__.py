@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def main() -> None:
     if arguments.table:
         print_table([row for path in arguments.table for row in read_rows(path)])
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that it has started
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     done = {row["number"] for row in read_rows(arguments.to) if row["seed"] == arguments.seed}
     with open_stage() as (stage, disk, slurm):
         for number in range(arguments.injections):

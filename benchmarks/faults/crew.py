@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
@@ -25,6 +26,7 @@ LOST_S = 15.0
 """The same for ranks; unetpp's own is 60."""
 START_S = 120.0
 """Seconds within which the workers have to be there, on a machine that does other things as well."""
+_DIE_WITH_PARENT = 1
 
 
 def fork(function: Callable[[], object], log: Path) -> int:
@@ -36,6 +38,7 @@ def fork(function: Callable[[], object], log: Path) -> int:
         return pid
     code = 1
     try:
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         written = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(written, 1)
         os.dup2(written, 2)
