@@ -17,6 +17,7 @@ import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,7 @@ def open_stage() -> Iterator[tuple[Stage, Path | None, Mapping[str, str] | None]
         if disk:
             disk.mkdir()
             mount(disk, "48m")
+            exits.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=False)
         slurm = None if reason else exits.enter_context(run_slurm())
         for missing in (None if may else "full disks: no right to mount", reason and f"SLURM: {reason}"):
             print(f"left out: {missing}" if missing else "", file=sys.stderr)
