@@ -18,7 +18,7 @@ from typing import Any, final
 
 from unetpp.cluster.checking import describe_difference, describe_unseen, probe, read_versions
 from unetpp.cluster.engine import Engine, Outcome, Unit, Value, find_problems, name_unit
-from unetpp.cluster.queue_file import DEVICE
+from unetpp.cluster.queue_file import DEVICE, list_refusals
 from unetpp.cluster.worker import list_unseen, respect_memory
 from unetpp.errors import Interrupted, Problem, UnetppError, UsageError
 from unetpp.progress import SILENCE, Progress
@@ -61,6 +61,7 @@ class DaskEngine(Engine):
         self._events: list[dict[str, Any]] = []
         self._empty_since: float | None = None
         self._is_waiting = False
+        self._refused: set[str] = set()
         client.subscribe_topic("all", self._hear)
         self._look()
 
@@ -157,6 +158,7 @@ class DaskEngine(Engine):
             self._check(new)
         if self._jobs and self._cluster is not None:
             self._cluster.scale(jobs=self._jobs)  # those that are gone; Dask does not do it by itself
+            self._note_refusals(bool(workers))
         self._require_workers(bool(workers))
 
     def _list_workers(self) -> dict[str, Any]:
@@ -175,6 +177,19 @@ class DaskEngine(Engine):
         lost = len(event.get("processing-tasks", ()))
         again = f"; {lost} of its units {'are' if lost > 1 else 'is'} done again" if lost else ""
         self._progress.note(f"note: the worker {name} ({event['worker']}) was lost{again}")
+
+    def _note_refusals(self, there: bool) -> None:
+        """Say which jobs the batch system refuses; stop where it takes none, and no worker is there."""
+        reasons, taken = list_refusals(self._cluster)
+        if reasons and not (taken or there):
+            expected, action = (
+                "jobs that the batch system takes",
+                "Correct the file; `dry_run=True` shows a job's script.",
+            )
+            raise UsageError("cluster", f"only refusals ({'; '.join(reasons)})", expected, action)
+        for reason in sorted({*reasons} - self._refused):
+            self._progress.note(f"note: the batch system refuses jobs ({reason}); the {taken} others do the work")
+        self._refused |= {*reasons}
 
     def _check(self, workers: list[str]) -> None:
         """Compare the versions of new workers, and what they see of the files, with what is here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,6 +49,7 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
     import_module("distributed")  # first: what is set before its defaults are there takes them along at the end
     with ExitStack() as stack:
         stack.enter_context(import_module("dask").config.set(_SETTINGS))
+        stack.enter_context(_silence())
         started, jobs, expected = None, 0, 0
         if isinstance(address, LocalWorkers):
             started = stack.enter_context(_start_workers(address.count))
@@ -62,6 +64,20 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
         engine = DaskEngine(client, started, jobs, expected, progress)
         stack.callback(engine.close)
         yield engine
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let the libraries below print no traceback of a callback: what fails is said by the engine."""
+    loggers = [logging.getLogger(name) for name in ("tornado.application", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def show_script(cluster: str | None) -> str:
