@@ -20,9 +20,9 @@ import psutil
 from benchmarks.campaigns.outcome import Child, start
 from benchmarks.faults.inputs import lighten
 
-TTL_S = 20
+TTL_S = 45
 """Seconds without a sign of life after which the scheduler takes a worker for lost; Dask's own is 300."""
-LOST_S = 15.0
+LOST_S = 40.0
 """The same for ranks; unetpp's own is 60."""
 START_S = 120.0
 """Seconds within which the workers have to be there, on a machine that does other things as well."""
