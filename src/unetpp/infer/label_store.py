@@ -79,6 +79,7 @@ def make_label_store(
     dtype: DTypeLike,
     classes: Mapping[int, str],
     record: Mapping[str, Any],
+    joins: bool = False,
 ) -> LabelStore:
     """Make the groups and arrays of labels, where they are not there yet. Other clients may do so at the same time.
 
@@ -90,6 +91,7 @@ def make_label_store(
         dtype: number type of the labels.
         classes: label value -> name of its class.
         record: model, options and image.
+        joins: other clients may write the same labels, and may just have recorded that these are complete.
 
     Raises:
         UsageError: something else lies there, or arrays whose chunks two blocks would share.
@@ -103,6 +105,8 @@ def make_label_store(
     for name in names:
         for level, cut in enumerate(cuts):
             _make_array(store, name, level, cut, dtype, [image.metadata.axes[axis].name for axis in axes])
+        if joins and (read_record(objects, name) or {}).get("identity") == record["identity"]:
+            continue
         source = "../../" if holds_image else None
         attributes = make_label_attributes(image.metadata, levels, name, classes, source)
         _write_group(objects, f"labels/{name}", attributes | {RECORD: dict(record)}, image.zarr_format)
