@@ -19,6 +19,7 @@ from unetpp.errors import DataError, UsageError
 from unetpp.formats.format import FileRefused
 from unetpp.formats.object_store import Objects, store_failures
 from unetpp.formats.ome_zarr import (
+    Level,
     list_label_axes,
     make_image_attributes,
     make_label_attributes,
@@ -111,10 +112,15 @@ def make_label_store(
         attributes = make_label_attributes(image.metadata, levels, name, classes, source)
         _write_group(objects, f"labels/{name}", attributes | {RECORD: dict(record)}, image.zarr_format)
     if not holds_image:
-        below = [replace(level, path=_path(names[0], number)) for number, level in enumerate(levels)]
-        shown = make_image_attributes(image.metadata, below, names[0])
-        _write_group(objects, "", shown | {RECORD: {"labels": list(names)}}, image.zarr_format)
+        _show(store, image, levels)
     return store
+
+
+def _show(store: LabelStore, image: ZarrImage, levels: Sequence[Level]) -> None:
+    """Let the group itself show the first labels, so that viewers open it."""
+    below = [replace(level, path=_path(store.names[0], number)) for number, level in enumerate(levels)]
+    shown = make_image_attributes(image.metadata, below, store.names[0])
+    _write_group(store.objects, "", shown | {RECORD: {"labels": list(store.names)}}, image.zarr_format)
 
 
 def read_record(objects: Objects, name: str) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ from unetpp.infer.selected import SelectedPredictor
 from unetpp.labels import make_labels
 from unetpp.parts import WHOLE, Part
 from unetpp.progress import Progress, Silence
-from unetpp.results import PredictedBlocks
+from unetpp.results import BlockPlan, PredictedBlocks
 
 LABELS = "segmentation"
 """Name of the labels; with several sizes each has the name of its size."""
@@ -93,28 +93,23 @@ def predict_store(
     known = _require_blockwise(predictor, request.options)
     images = _open_images(open_zarr_image(request.image), known)
     names = name_labels(known, request.options)
-    cuts = plan_labels(images.store, known.data.dims)
     if request.dry_run:
-        store = LabelStore(Objects(request.out), names, cuts, images.store.zarr_format)
-        marks = Marks(store.objects, "")
-        predict = PredictBlock(request.model, request.options, images, store, marks)
-        plan = plan_blocks(predict, request.part)
-        seconds, place = time.monotonic() - started, str(store.objects)
-        return PredictedBlocks(place, names, seconds=seconds, plan=plan, job_script=script)
+        plan = _plan(request, images, names)
+        seconds = time.monotonic() - started
+        return PredictedBlocks(str(Objects(request.out)), names, seconds=seconds, plan=plan, job_script=script)
     objects = open_objects(request.out, writes=True)
     record = _make_record(request, known, images)
     marks = Marks(objects, record["identity"][:16])
     joins = request.resume or not request.part.is_whole
     if joins and _is_complete(objects, names, record):
-        return PredictedBlocks(str(objects), names, blocks=len(cuts[0]), earlier=len(cuts[0]), complete=True)
+        blocks = len(plan_labels(images.store, known.data.dims)[0])
+        return PredictedBlocks(str(objects), names, blocks=blocks, earlier=blocks, complete=True)
     holds_image_of(objects, images.store)
     with writing(marks, None if request.part.is_whole else str(request.part), request.resume):
         marks.forget_others()
         if not joins:
             marks.forget()
-        classes = make_labels(known.data)
-        named = dict(zip(map(int, classes.table), known.data.classes, strict=False))
-        store = make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record, joins)
+        store = _make_store(objects, images, names, record, joins)
         predict = PredictBlock(request.model, request.options, images, store, marks)
         work = _Work(request, predict, record, engine or HereEngine(), progress or Silence())
         outcome = work.do()
@@ -124,6 +119,24 @@ def predict_store(
     return PredictedBlocks(
         str(objects), names, **outcome, seconds=time.monotonic() - started, notes=(*known.verdicts, *notes)
     )
+
+
+def _plan(request: Request, images: ImagesOfStore, names: Sequence[str]) -> BlockPlan:
+    """Find out what a prediction takes, by one block; nothing is written."""
+    cuts = plan_labels(images.store, images.data.dims)
+    store = LabelStore(Objects(request.out), tuple(names), cuts, images.store.zarr_format)
+    return plan_blocks(
+        PredictBlock(request.model, request.options, images, store, Marks(store.objects, "")), request.part
+    )
+
+
+def _make_store(
+    objects: Objects, images: ImagesOfStore, names: Sequence[str], record: dict[str, Any], joins: bool
+) -> LabelStore:
+    """Make the groups and arrays of the labels; see `make_label_store`."""
+    classes, cuts = make_labels(images.data), plan_labels(images.store, images.data.dims)
+    named = dict(zip(map(int, classes.table), images.data.classes, strict=False))
+    return make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record, joins)
 
 
 def name_labels(predictor: Predictor | SelectedPredictor, options: PredictOptions) -> tuple[str, ...]:
