@@ -69,7 +69,7 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
 @contextmanager
 def _silence() -> Iterator[None]:
     """Let the libraries below print no traceback of a callback: what fails is said by the engine."""
-    loggers = [logging.getLogger(name) for name in ("tornado.application", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("tornado.application", "asyncio", "distributed.scheduler")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
