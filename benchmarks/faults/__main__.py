@@ -1,6 +1,6 @@
 """Faults at random moments of work that several processes share; after each the same command goes on with --resume.
 
-python -m benchmarks.faults --injections 200 --seed 1 [--only WORD] [--to faults.jsonl]
+python -m benchmarks.faults --injections 200 --seed 1 [--scenes SCENE...] [--only WORD] [--to faults.jsonl]
 python -m benchmarks.faults --table faults.jsonl...
 
 Each injection is a line of JSON; those that are in the file already are not done again. The outputs have to equal those
@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from benchmarks.campaigns.full import may_mount, mount
 from benchmarks.campaigns.outcome import preload
 from benchmarks.faults.injections import FILL, STORED, Injection, Row, list_faults
 from benchmarks.faults.launched import Launched
-from benchmarks.faults.scenes import Stage, make_stage
+from benchmarks.faults.scenes import SCENES, Stage, make_stage
 from tests.services.slurm import find_reason_without, run_slurm
 
 Entry = tuple[str, str, Callable[[random.Random], Callable[[Path], Row]]]
@@ -41,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--injections", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", metavar="WORD", help="only scenes and faults with this word")
+    parser.add_argument("--scenes", choices=SCENES, nargs="+", default=SCENES)
+    parser.add_argument("--only", default="", metavar="WORD", help="only faults with this word")
     parser.add_argument("--to", type=Path, default=Path("faults.jsonl"), help="file of the results")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of such files")
     arguments = parser.parse_args()
@@ -51,12 +52,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that it has started
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     done = {row["number"] for row in read_rows(arguments.to) if row["seed"] == arguments.seed}
-    with open_stage() as (stage, disk, slurm):
+    with open_stage(arguments.scenes) as (stage, disk, slurm):
         for number in range(arguments.injections):
             if number in done:
                 continue
             generator = random.Random(f"{arguments.seed} {number}")
-            _, name, make = choose(list_entries(stage, disk, slurm), arguments.seed, number, arguments.only)
+            wanted = [entry for entry in list_entries(stage, disk, slurm) if entry[0] in arguments.scenes]
+            _, name, make = choose(wanted, arguments.seed, number, arguments.only)
             place = (disk if name.startswith("disk") and disk else stage.folder) / "work" / f"n{number}"
             found = make(generator)(place).to_dict()
             row = {"seed": arguments.seed, "number": number, **found}
@@ -78,7 +80,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def open_stage() -> Iterator[tuple[Stage, Path | None, Mapping[str, str] | None]]:
+def open_stage(scenes: Sequence[str]) -> Iterator[tuple[Stage, Path | None, Mapping[str, str] | None]]:
     """Make all that the campaign needs, and end it afterwards."""
     os.environ["OMP_NUM_THREADS"] = "1"
     may = may_mount()
@@ -94,7 +96,7 @@ def open_stage() -> Iterator[tuple[Stage, Path | None, Mapping[str, str] | None]
         slurm = None if reason else exits.enter_context(run_slurm())
         for missing in (None if may else "full disks: no right to mount", reason and f"SLURM: {reason}"):
             print(f"left out: {missing}" if missing else "", file=sys.stderr)
-        stage = make_stage(Path(name))
+        stage = make_stage(Path(name), scenes)
         exits.callback(stage.end)
         yield stage, disk, slurm
 
@@ -124,7 +126,7 @@ def list_entries(stage: Stage, disk: Path | None, slurm: Mapping[str, str] | Non
 
 def choose(entries: list[Entry], seed: int, number: int, word: str) -> Entry:
     """Choose the fault of an injection: all of them come equally often, in an order that the seed shuffles."""
-    wanted = [entry for entry in entries if word in f"{entry[0]}: {entry[1]}"]
+    wanted = [entry for entry in entries if word in entry[1]]
     if not wanted:
         raise SystemExit(f"faults: no fault has {word!r} in its name")
     turn, place = divmod(number, len(wanted))

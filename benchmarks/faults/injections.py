@@ -112,7 +112,6 @@ class Injection:
     def _run(self, out: Path) -> Row:
         stage, fault = self._stage, self._fault
         self._row = row = Row(fault.scene, fault.name)
-        stage.crew.repair()
         stage.prepare(fault.scene, out)
         began = time.monotonic()
         children = stage.start(fault.scene, out)
@@ -193,7 +192,6 @@ class Injection:
 
 def finish(stage: Stage, row: Row, out: Path) -> None:
     """Run the command again with --resume, and compare its results."""
-    stage.crew.repair()
     started = time.monotonic()
     outcome = stage.run(row.scene, out, resume=True)
     row.again, row.again_s = outcome.code, round(time.monotonic() - started, 1)
@@ -221,9 +219,14 @@ def take_message(text: str) -> str:
 
 def is_running(child: Child) -> bool:
     """Tell whether a child runs, without taking its end away from those who wait for it."""
+    return not has_ended(child.pid)
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process has ended, though nobody may have waited for it yet."""
     with suppress(psutil.Error):
-        return psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE
-    return False
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    return True
 
 
 def fill(disk: Path) -> None:

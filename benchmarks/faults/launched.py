@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from benchmarks.campaigns.outcome import Child, start
 from benchmarks.faults.crew import fork
-from benchmarks.faults.injections import Row, find_fault, finish, is_running, take_message
+from benchmarks.faults.injections import Row, find_fault, finish, has_ended, is_running, take_message
 from benchmarks.faults.scenes import LIMIT_S, RANKS, Stage
 
 PARTS = 2
@@ -49,8 +49,7 @@ class Launched:
         words = ["--standalone", "--nproc-per-node", str(RANKS), "--max-restarts", "2", "-m", "unetpp"]
         log, began = out / "torchrun.log", time.monotonic()
         pid = fork(functools.partial(_run_torchrun, [*words, *stage.tokens(self._scene, out)]), log)
-        while stage.count_done(self._scene, out) == 0 and psutil.pid_exists(pid) and time.monotonic() - began < LIMIT_S:
-            time.sleep(0.05)  # a checkpoint
+        _wait_until(lambda: stage.count_done(self._scene, out) > 0 or has_ended(pid))  # a checkpoint
         time.sleep(self._generator.uniform(0, stage.seconds[self._scene] / 2))
         row.moment_s = round(time.monotonic() - began, 1)
         ranks = [each for each in _list_children(pid) if "unetpp" in each.cmdline()]

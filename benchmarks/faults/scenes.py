@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from benchmarks.faults import inputs
 from benchmarks.faults.bucket import serve
 from benchmarks.faults.crew import Crew, call, end, find_port, fork, start_ranks
 from tests.tiny import call_learned
+
+from unetpp.run_folder import CHECKPOINT
 
 SCENES = ("training", "folds", "cases", "blocks", "bucket")
 RANKS = 2
@@ -70,7 +73,10 @@ class Stage:
     def start(self, scene: str, out: Path, resume: bool = False) -> list[Child]:
         """Start the command of a scene: one process, or one for each rank."""
         tokens = self.tokens(scene, out, resume)
-        return start_ranks(tokens, RANKS) if scene == "training" else [start(tokens)]
+        if scene == "training":
+            return start_ranks(tokens, RANKS)
+        self.crew.repair()
+        return [start(tokens)]
 
     def run(self, scene: str, out: Path, resume: bool = False) -> Outcome:
         """Run the command of a scene to its end; of several ranks the outcome of the first one."""
@@ -96,7 +102,7 @@ class Stage:
             return len(list((out / "out").glob("*.png")))
         if scene == "blocks":
             return len(list((out / "out.zarr" / ".unetpp").glob("*/predicted/*")))
-        return len(list((out / "run").glob("fold_*/checkpoint*")))
+        return len(list((out / "run").glob(f"fold_*/{CHECKPOINT}")))
 
     def end(self) -> None:
         """End the processes that others run."""
@@ -107,8 +113,9 @@ class Stage:
         return self.bucket / "results" / out.name
 
 
-def make_stage(folder: Path) -> Stage:
-    """Make the inputs, the references and the processes that others run; measure what the scenes take."""
+def make_stage(folder: Path, scenes: Sequence[str] = SCENES) -> Stage:
+    """Make the inputs, the references of some scenes and the processes that others run; measure what they take."""
+    needed = {"training", *scenes, *(["blocks"] if "bucket" in scenes else [])}
     log, bucket, port = folder / "inputs.log", folder / "bucket", find_port()
     inputs.lighten()
     call(functools.partial(inputs.write_data, folder), log)
@@ -127,7 +134,7 @@ def make_stage(folder: Path) -> Stage:
     for scene, data in (("training", "data"), ("folds", "two")):
         planned = ["--out", f"{folder}/{scene}_planned", "--epochs", inputs.EPOCHS, *inputs.SETTINGS]
         require(["plan", f"{folder}/{data}", *planned, inputs.CHECKPOINTS])
-    for scene in SCENES[:4]:
+    for scene in (each for each in SCENES[:4] if each in needed):
         out = folder / "whole" / scene
         stage.prepare(scene, out)
         if scene == "training":
@@ -137,8 +144,7 @@ def make_stage(folder: Path) -> Stage:
             call_learned(folder / "model" / "fold_0" / "model.safetensors")
         else:
             _require(run(stage.tokens(scene, out, cluster=None), timeout_s=LIMIT_S))
-    stage.crew.repair()
-    for scene in SCENES:
+    for scene in scenes:
         out = folder / "first" / scene
         stage.prepare(scene, out)
         started = time.monotonic()
