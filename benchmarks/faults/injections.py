@@ -113,8 +113,8 @@ class Injection:
         stage, fault = self._stage, self._fault
         self._row = row = Row(fault.scene, fault.name)
         stage.prepare(fault.scene, out)
-        began = time.monotonic()
         children = stage.start(fault.scene, out)
+        began = children[0].started
         self._wait(children, self._generator.uniform(0.05, 0.95 * stage.seconds[fault.scene]))
         row.early = any(is_running(child) for child in children)
         row.moment_s = round(time.monotonic() - began, 2)
@@ -192,9 +192,8 @@ class Injection:
 
 def finish(stage: Stage, row: Row, out: Path) -> None:
     """Run the command again with --resume, and compare its results."""
-    started = time.monotonic()
     outcome = stage.run(row.scene, out, resume=True)
-    row.again, row.again_s = outcome.code, round(time.monotonic() - started, 1)
+    row.again, row.again_s = outcome.code, round(outcome.seconds, 1)
     fault = find_fault(outcome) or (f"again: exit code {outcome.code}: {outcome.text[-300:]}" if outcome.code else None)
     try:
         row.problem = row.problem or fault or stage.compare(row.scene, out)

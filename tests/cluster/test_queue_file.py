@@ -30,7 +30,8 @@ def test_the_script_of_a_job_is_that_of_the_batch_system(tmp_path: Path, system:
     script = show_script(path)
     mark = {"slurm": "#SBATCH --cpus-per-task=4", "pbs": "#PBS", "lsf": "#BSUB -n 4", "sge": "#$ -N"}[system]
     assert mark in script
-    assert "source /env/activate" in script and "--resources device=1" in script
+    assert "source /env/activate" in script and "--nthreads 1 --resources device=1" in script
+    assert found.cores == 4
 
 
 def test_settings_of_a_job_reach_its_script(tmp_path: Path) -> None:

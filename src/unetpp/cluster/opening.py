@@ -50,18 +50,18 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
     with ExitStack() as stack:
         stack.enter_context(import_module("dask").config.set(_SETTINGS))
         stack.enter_context(_silence())
-        started, jobs, expected = None, 0, 0
+        started, jobs, expected, cores = None, 0, 0, 0
         if isinstance(address, LocalWorkers):
             started = stack.enter_context(_start_workers(address.count))
         elif isinstance(address, QueueFile):
             started, jobs = stack.enter_context(address.start()), address.jobs
-            expected = jobs * address.processes
+            expected, cores = jobs * address.processes, address.cores
             progress.note(f"Jobs that were sent to {address.system.upper()}: {jobs}")
         client = stack.enter_context(_connect(started, address))
         from unetpp.cluster.dask_engine import DaskEngine
 
         progress.note(f"Dashboard of the cluster: {client.dashboard_link}")
-        engine = DaskEngine(client, started, jobs, expected, progress)
+        engine = DaskEngine(client, started, jobs, expected, progress, cores)
         stack.callback(engine.close)
         yield engine
 

@@ -48,6 +48,11 @@ class QueueFile:
         """Workers of each job."""
         return int(self.settings.get("processes") or 1)
 
+    @property
+    def cores(self) -> int:
+        """Cores of each worker."""
+        return max(1, int(self.settings["cores"]) // self.processes)
+
     def write_script(self) -> str:
         """Write the script of one job, as the batch system will get it.
 
@@ -83,7 +88,8 @@ class QueueFile:
     def _configure(self) -> Iterator[str]:
         """Let dask-jobqueue have these settings; yield the name of their section."""
         given = {key.replace("_", "-"): value for key, value in self.settings.items()}
-        extra = [*(given.get("worker-extra-args") or []), "--resources", f"{DEVICE}=1"]
+        # a thread for each core would do several cases at once, on one device and in the memory of one
+        extra = [*(given.get("worker-extra-args") or []), "--nthreads", "1", "--resources", f"{DEVICE}=1"]
         scheduler = {
             "dashboard_address": ":0",
             **(given.get("scheduler-options") or {}),
