@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,8 @@ class Injection:
         row.code = outcomes[0].code if outcomes else None
         text = "\n".join(outcome.text for outcome in outcomes)
         row.said = take_message(text)
-        found = [find_fault(outcome) for outcome in outcomes]
+        # of ranks the first one speaks for all
+        found = [find_fault(replace(outcome, text=text)) for outcome in outcomes]
         if row.early and fault.goes_on and row.code:
             found.append(f"it did not go on: {row.code}")
         if fault.scene == "training" and row.early and any(outcome.code for outcome in outcomes):
