@@ -118,7 +118,7 @@ def list_entries(stage: Stage, disk: Path | None, slurm: Mapping[str, str] | Non
     for scene in STORED:
         add(scene, "part killed, sent again", "kill_part")
         add(scene, "walltime of a SLURM job ends", "end_walltime", True)
-        add(scene, "requeued by SLURM", "requeue", True)
+    add("cases", "requeued by SLURM", "requeue", True)  # a job's blocks are not as small as those of forked processes
     add("cases", "client of local workers killed", "kill_client_of_local_workers")
     add("training", "requeued by SLURM", "requeue", True)
     return found
