@@ -26,6 +26,12 @@ _SETTINGS = {
     "distributed.worker.memory.spill": False,  # what a task holds cannot be spilled
     "distributed.worker.memory.target": False,
 }
+_SILENT = (
+    "asyncio",
+    "tornado.application",
+    *(f"distributed.{name}" for name in ("batched", "client", "comm", "core", "scheduler", "utils")),
+)
+"""Loggers of this process whose tracebacks say what the engine says in a message."""
 
 
 @contextmanager
@@ -69,7 +75,7 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
 @contextmanager
 def _silence() -> Iterator[None]:
     """Let the libraries below print no traceback of a callback: what fails is said by the engine."""
-    loggers = [logging.getLogger(name) for name in ("tornado.application", "asyncio", "distributed.scheduler")]
+    loggers = [logging.getLogger(name) for name in _SILENT]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
