@@ -188,7 +188,6 @@ COVERED_IN = {
     "runtime/runner": "runtime/test_openvino",
     "runtime/scratch": "runtime/test_live_memory",
     "runtime/synchronized_norm": "runtime/test_ranks",
-    "verbs/followers": "verbs/test_launch",
     "planning/data_section": "planning/test_planner",
     "planning/networks": "planning/test_planner",
     "planning/resolution": "planning/test_planner",

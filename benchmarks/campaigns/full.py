@@ -22,7 +22,7 @@ def try_all(stage: Stage, tally: Tally, options: Options) -> None:
     """Run the campaign, on a tmpfs where this process may mount one, else with a limit on the size of files."""
     place = stage.folder / "small"
     place.mkdir()
-    is_mounted = _may_mount()
+    is_mounted = may_mount()
     verbs = ("predict", "prune", "report", "plan", "train", "export")[
         : 6 if options.long else 5 if options.count else 3
     ]
@@ -30,7 +30,7 @@ def try_all(stage: Stage, tally: Tally, options: Options) -> None:
     for kilobytes in KILOBYTES if options.long else KILOBYTES[2 :: max(1, len(KILOBYTES) // sizes)][:sizes]:
         for verb in (verb for verb in verbs if options.word in verb):
             if is_mounted:
-                _mount(place)
+                mount(place)
             _fill(stage, tally, verb, place, kilobytes, is_mounted)
             if is_mounted:
                 subprocess.run(["umount", place], check=True)
@@ -63,15 +63,16 @@ def _fill(stage: Stage, tally: Tally, verb: str, place: Path, kilobytes: int, is
         shutil.rmtree(folder)
 
 
-def _may_mount() -> bool:
+def may_mount() -> bool:
     """Take a mount namespace of our own, which nobody else sees; False if we may not."""
     if ctypes.CDLL(None).unshare(_NEW_MOUNTS) != 0:
         return False
     return subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode == 0
 
 
-def _mount(place: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", place], check=True)
+def mount(place: Path, size: str = "1g") -> None:
+    """Mount an empty file system of some size, in memory."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
 
 
 def _limit(kilobytes: int) -> None:

@@ -119,8 +119,8 @@ def list_remains(folder: Path) -> list[Path]:
     return found
 
 
-def compare_trainings(run: Path, reference: Path) -> str | None:
-    """Compare two trainings bit for bit: weights, scores of cases, validations; not times.
+def compare_trainings(run: Path, reference: Path, fold: int = 0) -> str | None:
+    """Compare two trainings of a fold bit for bit: weights, scores of cases, validations; not times.
 
     Returns:
         What differs, or None.
@@ -129,15 +129,15 @@ def compare_trainings(run: Path, reference: Path) -> str | None:
 
     from unetpp.model.file import read_tensors
 
-    ours, theirs = (read_tensors(folder / "fold_0" / "model.safetensors") for folder in (run, reference))
+    ours, theirs = (read_tensors(folder / f"fold_{fold}" / "model.safetensors") for folder in (run, reference))
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
         return "the weights differ from those of a training left alone"
     ours, theirs = (
-        json.loads((folder / "fold_0" / "metrics.json").read_text())["cases"] for folder in (run, reference)
+        json.loads((folder / f"fold_{fold}" / "metrics.json").read_text())["cases"] for folder in (run, reference)
     )
     if ours != theirs:
         return "the scores differ from those of a training left alone"
-    ours, theirs = (_read_validations(folder / "fold_0" / "log.jsonl") for folder in (run, reference))
+    ours, theirs = (_read_validations(folder / f"fold_{fold}" / "log.jsonl") for folder in (run, reference))
     return "the logged validations differ from those of a training left alone" if ours != theirs else None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def test_the_script_of_a_job_is_that_of_the_batch_system(tmp_path: Path, system:
     script = show_script(path)
     mark = {"slurm": "#SBATCH --cpus-per-task=4", "pbs": "#PBS", "lsf": "#BSUB -n 4", "sge": "#$ -N"}[system]
     assert mark in script
-    assert "source /env/activate" in script and "--resources device=1" in script
+    assert "source /env/activate" in script and "--nthreads 1 --resources device=1" in script
+    assert found.cores == 4
 
 
 def test_settings_of_a_job_reach_its_script(tmp_path: Path) -> None:
@@ -65,3 +67,19 @@ def test_a_machine_that_sends_no_jobs_is_told(tmp_path: Path, monkeypatch: pytes
     path = write(tmp_path, {"jobqueue": {"lsf": {"cores": 1, "memory": "1GB"}}})
     with pytest.raises(UsageError, match="got no bsub on this machine"), open_engine(path):
         pytest.fail("opened")
+
+
+def test_refused_jobs_are_told_in_the_words_of_the_batch_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = tmp_path / "sbatch"
+    command.write_text("#!/bin/sh\necho 'sbatch: error: no such partition' >&2\necho 'it failed' >&2\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    path = write(tmp_path, {"jobs": 2, "jobqueue": {"slurm": {"cores": 1, "memory": "1GB", "interface": "lo"}}})
+    expected = (
+        r"only refusals \(sbatch: error: no such partition; it failed\); expected jobs that the batch system takes"
+    )
+    with pytest.raises(UsageError, match=expected), open_engine(path) as engine:
+        list(engine.run(abs, [1, 2], name="nothing"))
+    assert "Traceback" not in capfd.readouterr().err

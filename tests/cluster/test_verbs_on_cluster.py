@@ -18,7 +18,7 @@ from unetpp.errors import Interrupted, Problem, UnetppError, UsageError, WriteEr
 from unetpp.files import hold_lock
 from unetpp.layouts.cases import find_cases
 from unetpp.progress import Silence
-from unetpp.run_folder import RunFolder
+from unetpp.run_folder import LOCK, RunFolder
 from unetpp.verbs import cluster_training
 from unetpp.verbs.fold_time import Clock
 from unetpp.verbs.training_request import TrainingRequest
@@ -108,6 +108,27 @@ def test_a_fold_that_fails_leaves_the_others_alone(
     assert trained == [2, 4]
     with pytest.raises(WriteError, match="no space"):
         train_folds(3, 2)
+
+
+def test_a_fold_that_a_frozen_worker_holds_is_given_up(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_training, "train_and_measure", lambda job, *rest, **more: job.fold)
+    monkeypatch.setattr(cluster_training, "_LOOK_S", 0.01)
+    dataset, run, looks = find_cases(cells), RunFolder(tmp_path), []
+    task = cluster_training.FoldTask(dataset, toy_plan(), make_splits(dataset.cases), run, "cpu", None, None, None)
+
+    def find_newest(folder: Path) -> float:
+        """The other worker writes twice, and is frozen then."""
+        looks.append(folder)
+        monkeypatch.setattr(cluster_training, "SILENT_S", 60.0 if len(looks) < 3 else 0.0)
+        return float(min(len(looks), 3))
+
+    monkeypatch.setattr(cluster_training, "_find_newest", find_newest)
+    with hold_lock(run.fold(1) / LOCK), pytest.raises(UnetppError, match=r"fold_1: got a process of another worker"):
+        task(1)
+    assert len(looks) in (3, 4)
+    assert task(1) == 1  # when it has ended
 
 
 def test_select_is_for_later(cells: Path, address: str, tmp_path: Path) -> None:

@@ -83,3 +83,11 @@ def test_a_model_is_loaded_once_until_its_file_changes(tmp_path: Path) -> None:
     assert load_once(describe_files([tmp_path / "m"]), load) == "three"
     assert calls == ["one", "three"]
     assert len(loaded._KEPT) == 1  # the former one is not kept in memory
+
+
+def test_a_worker_of_a_job_computes_with_the_cores_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(worker, "import_module", lambda name: SimpleNamespace(set_num_threads=asked.append))
+    worker.use_cores(0)
+    worker.use_cores(4)
+    assert asked == [4]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from unetpp.errors import DataError, WriteError
+from unetpp.formats import object_store
 from unetpp.formats.object_store import hide_secrets, is_address, name_place, open_objects, store_failures
 
 pytest.importorskip("zarr", reason="the extra cluster is not installed")
@@ -64,3 +68,28 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 def test_failures_become_one_message(error: Exception, said: str) -> None:
     with pytest.raises(DataError, match=said.replace("(", r"\(").replace(")", r"\)")), store_failures("place"):
         raise error
+
+
+def test_a_server_that_fails_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More often than obstore does by itself: what ends it is the time, three minutes."""
+    monkeypatch.setitem(object_store._BACKOFF, "init_backoff", timedelta(milliseconds=1))
+    monkeypatch.setitem(object_store._BACKOFF, "max_backoff", timedelta(milliseconds=2))
+    answers = [500] * 30
+
+    class Failing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code = answers.pop() if answers else 200
+            self.send_response(code)
+            self.send_header("Content-Length", "2")
+            self.send_header("Last-Modified", "Mon, 30 Nov 2026 12:00:00 GMT")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert open_objects(f"http://127.0.0.1:{server.server_port}/a").read("key") == b"ok"
+        server.shutdown()
+    assert not answers

@@ -16,6 +16,7 @@ from tests.zarr_images import write_image
 from unetpp.cluster.engine import HereEngine
 from unetpp.errors import DataError, UsageError
 from unetpp.infer import block_cut
+from unetpp.infer.block_marks import Marks
 from unetpp.infer.block_tasks import PredictBlock
 from unetpp.infer.loading import load
 from unetpp.infer.options import PredictOptions
@@ -182,6 +183,24 @@ def test_a_part_whose_last_block_another_completes_knows_it(
 
     done = predict(model, volume, out, part=Part(1, 2), engine=Overtaken())
     assert (done.exit_code, done.complete) == (0, True)
+    assert not (out / ".unetpp").exists()
+
+
+def test_a_part_repeats_nothing_while_another_one_completes_all(
+    make_model: MakeModel, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = make_model(per_case(toy_plan(3))), tmp_path / "out.zarr"
+    predict(model, volume, out, part=Part(1, 2))
+    begin = Marks.forget_others
+
+    def overtake(marks: Marks) -> None:
+        monkeypatch.setattr(Marks, "forget_others", begin)
+        assert predict(model, volume, out, part=Part(2, 2)).complete  # and forgets what is done
+        begin(marks)
+
+    monkeypatch.setattr(Marks, "forget_others", overtake)
+    again = predict(model, volume, out, part=Part(1, 2), resume=True)
+    assert (again.done, again.earlier, again.complete) == (0, 2, True)
     assert not (out / ".unetpp").exists()
 
 

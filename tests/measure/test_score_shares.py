@@ -28,7 +28,7 @@ def test_shares_meet_in_the_scores_of_all(tmp_path: Path) -> None:
     unetpp.evaluate(*folders, tmp_path / "whole.json")
     out = tmp_path / "scores.json"
     first = unetpp.evaluate(*folders, out, part="3/3")
-    assert first.notes[0] == "of 3 shares 1, 2 are not there yet: these are scores of the others"
+    assert first.notes[0] == "shares 1, 2 of 3 are not there yet: these are scores of the others"
     assert len(json.loads(out.read_text())["cases"]) == 1
     assert len(unetpp.evaluate(*folders, out, part="1/3").metrics.cases) == 3
     last = unetpp.evaluate(*folders, out, part="2/3")
@@ -51,12 +51,12 @@ def test_shares_of_other_files_do_not_count(tmp_path: Path) -> None:
     write(tmp_path / "p", 4, 50)
     (tmp_path / "scores.json.parts/1-of-2.json").touch()
     found = unetpp.evaluate(*folders, tmp_path / "scores.json", part="2/2")
-    assert "shares 1 are not there" in found.notes[0]
+    assert "share 1 of 2 is not there yet" in found.notes[0]
     (tmp_path / "scores.json.parts/1-of-2.json").write_text("{")
-    assert "shares 1 are not there" in unetpp.evaluate(*folders, tmp_path / "scores.json", part="2/2").notes[0]
+    assert "share 1 of 2 is not there yet" in unetpp.evaluate(*folders, tmp_path / "scores.json", part="2/2").notes[0]
     unetpp.evaluate(*folders, tmp_path / "scores.json", part="1/2")
     read_otherwise = unetpp.evaluate(*folders, tmp_path / "scores.json", labels="objects", part="2/2")
-    assert "shares 1 are not there" in read_otherwise.notes[0]
+    assert "share 1 of 2 is not there yet" in read_otherwise.notes[0]
 
 
 def test_a_share_needs_a_place_to_meet(tmp_path: Path) -> None:

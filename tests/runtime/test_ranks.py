@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,24 @@ def test_a_rank_that_waits_in_vain_is_ended(
     watch.close()
     assert ended[0] == 1
     assert "unetpp: Lost rank 1 on n2 (process 2)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_hangs_is_with_a_frozen_rank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, thawed, store = list[int](), threading.Event(), FakeStore()
+    monkeypatch.setattr(rank_watch.os, "_exit", ended.append)
+    monkeypatch.setattr(store, "check", lambda names: not thawed.wait(20))
+    watch = RankWatch(store, RankPlace(1, 2), HOSTS)  # its main thread waits for an order, in that store
+    for _ in range(1000):
+        if ended:
+            break
+        watch._closed.wait(0.01)
+    watch.close()
+    thawed.set()
+    assert ended[0] == 1
+    assert "unetpp: Lost rank 0 on n1 (process 1)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "words"), [("cuda:1", "expected a GPU for each rank"), ("tpu", "auto, cpu")])

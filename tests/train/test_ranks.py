@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -91,6 +93,19 @@ def test_parts_of_a_batch_train_as_the_whole(alone: dict[str, Any]) -> None:
     steps, _, network = STEPS["accumulated"]
     whole, _ = train_steps(ALONE, (steps, {}, network))
     assert alone["accumulated"][0] == pytest.approx(whole, abs=1e-6)
+
+
+def train_compiled(ranks: Ranks) -> list[float]:
+    """Losses of a network that dynamo traces; what a backend makes of the trace has nothing to do with ranks."""
+    with mock.patch.object(torch, "compile", functools.partial(torch.compile, backend="eager")):
+        return train_steps(ranks, (3, {"train.compile": True}, SMOOTH))[0]
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_as_one_process(tmp_path: Path) -> None:
+    whole, _ = train_steps(ALONE, (3, {}, SMOOTH))
+    for losses in spawn(train_compiled, 2, tmp_path):
+        assert losses == pytest.approx(whole, abs=1e-5)
 
 
 # --- a whole training ---

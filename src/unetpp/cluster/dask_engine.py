@@ -18,8 +18,8 @@ from typing import Any, final
 
 from unetpp.cluster.checking import describe_difference, describe_unseen, probe, read_versions
 from unetpp.cluster.engine import Engine, Outcome, Unit, Value, find_problems, name_unit
-from unetpp.cluster.queue_file import DEVICE
-from unetpp.cluster.worker import list_unseen, respect_memory
+from unetpp.cluster.queue_file import DEVICE, list_refusals
+from unetpp.cluster.worker import list_unseen, respect_memory, use_cores
 from unetpp.errors import Interrupted, Problem, UnetppError, UsageError
 from unetpp.progress import SILENCE, Progress
 
@@ -42,6 +42,7 @@ class DaskEngine(Engine):
         jobs: number of jobs of a batch system that are sent again when they have ended; 0: there is no such system.
         expected: number of workers that there will be; 0: those that are there.
         progress: is told which workers are lost.
+        cores: cores of each worker of a batch system; 0: workers know it by themselves.
 
     Attributes:
         address: that of the scheduler.
@@ -50,10 +51,16 @@ class DaskEngine(Engine):
     is_remote = True
 
     def __init__(
-        self, client: Any, cluster: Any = None, jobs: int = 0, expected: int = 0, progress: Progress = SILENCE
+        self,
+        client: Any,
+        cluster: Any = None,
+        jobs: int = 0,
+        expected: int = 0,
+        progress: Progress = SILENCE,
+        cores: int = 0,
     ) -> None:
         self._client, self._cluster, self._jobs, self._progress = client, cluster, jobs, progress
-        self._expected = expected
+        self._expected, self._cores = expected, cores
         self.address: str = client.scheduler.address
         self._paths: tuple[list[str], Path | None] = [], None
         self._checked: set[str] = set()
@@ -61,6 +68,7 @@ class DaskEngine(Engine):
         self._events: list[dict[str, Any]] = []
         self._empty_since: float | None = None
         self._is_waiting = False
+        self._refused: set[str] = set()
         client.subscribe_topic("all", self._hear)
         self._look()
 
@@ -101,7 +109,7 @@ class DaskEngine(Engine):
             while True:
                 while len(flying) < width and (unit := next(source, _END)) is not _END:
                     key, number = f"{name}-{run}-{number}", number + 1
-                    flying[self._submit(_Respecting(task), unit, key, resources)] = unit
+                    flying[self._submit(_Respecting(task, self._cores), unit, key, resources)] = unit
                 if not flying:
                     return
                 ended = self._wait(flying)
@@ -157,6 +165,7 @@ class DaskEngine(Engine):
             self._check(new)
         if self._jobs and self._cluster is not None:
             self._cluster.scale(jobs=self._jobs)  # those that are gone; Dask does not do it by itself
+            self._note_refusals(bool(workers))
         self._require_workers(bool(workers))
 
     def _list_workers(self) -> dict[str, Any]:
@@ -175,6 +184,19 @@ class DaskEngine(Engine):
         lost = len(event.get("processing-tasks", ()))
         again = f"; {lost} of its units {'are' if lost > 1 else 'is'} done again" if lost else ""
         self._progress.note(f"note: the worker {name} ({event['worker']}) was lost{again}")
+
+    def _note_refusals(self, there: bool) -> None:
+        """Say which jobs the batch system refuses; stop where it takes none, and no worker is there."""
+        reasons, taken = list_refusals(self._cluster)
+        if reasons and not (taken or there):
+            expected, action = (
+                "jobs that the batch system takes",
+                "Correct the file; `dry_run=True` shows a job's script.",
+            )
+            raise UsageError("cluster", f"only refusals ({'; '.join(reasons)})", expected, action)
+        for reason in sorted({*reasons} - self._refused):
+            self._progress.note(f"note: the batch system refuses jobs ({reason}); the {taken} others do the work")
+        self._refused |= {*reasons}
 
     def _check(self, workers: list[str]) -> None:
         """Compare the versions of new workers, and what they see of the files, with what is here."""
@@ -227,13 +249,14 @@ class DaskEngine(Engine):
 
 
 class _Respecting:
-    """A task that first takes note of the memory of its worker."""
+    """A task that first takes note of the memory and the cores of its worker."""
 
-    def __init__(self, task: Callable[[Any], Any]) -> None:
-        self._task = task
+    def __init__(self, task: Callable[[Any], Any], cores: int) -> None:
+        self._task, self._cores = task, cores
 
     def __call__(self, unit: Any) -> Any:
         respect_memory()
+        use_cores(self._cores)
         return self._task(unit)
 
 

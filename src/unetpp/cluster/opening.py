@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,12 @@ _SETTINGS = {
     "distributed.worker.memory.spill": False,  # what a task holds cannot be spilled
     "distributed.worker.memory.target": False,
 }
+_SILENT = (
+    "asyncio",
+    "tornado.application",
+    *(f"distributed.{name}" for name in ("batched", "client", "comm", "core", "scheduler", "utils")),
+)
+"""Loggers of this process whose tracebacks say what the engine says in a message."""
 
 
 @contextmanager
@@ -48,20 +55,35 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
     import_module("distributed")  # first: what is set before its defaults are there takes them along at the end
     with ExitStack() as stack:
         stack.enter_context(import_module("dask").config.set(_SETTINGS))
-        started, jobs, expected = None, 0, 0
+        stack.enter_context(_silence())
+        started, jobs, expected, cores = None, 0, 0, 0
         if isinstance(address, LocalWorkers):
             started = stack.enter_context(_start_workers(address.count))
         elif isinstance(address, QueueFile):
             started, jobs = stack.enter_context(address.start()), address.jobs
-            expected = jobs * address.processes
+            expected, cores = jobs * address.processes, address.cores
             progress.note(f"Jobs that were sent to {address.system.upper()}: {jobs}")
         client = stack.enter_context(_connect(started, address))
         from unetpp.cluster.dask_engine import DaskEngine
 
         progress.note(f"Dashboard of the cluster: {client.dashboard_link}")
-        engine = DaskEngine(client, started, jobs, expected, progress)
+        engine = DaskEngine(client, started, jobs, expected, progress, cores)
         stack.callback(engine.close)
         yield engine
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let the libraries below print no traceback of a callback: what fails is said by the engine."""
+    loggers = [logging.getLogger(name) for name in _SILENT]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def show_script(cluster: str | None) -> str:

@@ -48,6 +48,11 @@ class QueueFile:
         """Workers of each job."""
         return int(self.settings.get("processes") or 1)
 
+    @property
+    def cores(self) -> int:
+        """Cores of each worker."""
+        return max(1, int(self.settings["cores"]) // self.processes)
+
     def write_script(self) -> str:
         """Write the script of one job, as the batch system will get it.
 
@@ -72,8 +77,9 @@ class QueueFile:
             action = "Run this on a machine that sends jobs, such as a login node."
             raise _refuse(self.path, f"no {_SUBMIT[self.system]} on this machine", "the commands of the system", action)
         cluster = self._import(f"{SYSTEMS[self.system]}Cluster", "")
+        job = _noting_refusals(self._import(f"{SYSTEMS[self.system]}Job", f".{self.system}"))
         with self._configure() as name:  # jobs that are sent later read it, too
-            found = self._make(lambda: cluster(config_name=name, silence_logs="ERROR"))
+            found = self._make(lambda: cluster(config_name=name, job_cls=job, silence_logs="ERROR"))
             with found:
                 self._make(lambda: found.scale(jobs=self.jobs))
                 yield found
@@ -82,7 +88,8 @@ class QueueFile:
     def _configure(self) -> Iterator[str]:
         """Let dask-jobqueue have these settings; yield the name of their section."""
         given = {key.replace("_", "-"): value for key, value in self.settings.items()}
-        extra = [*(given.get("worker-extra-args") or []), "--resources", f"{DEVICE}=1"]
+        # a thread for each core would do several cases at once, on one device and in the memory of one
+        extra = [*(given.get("worker-extra-args") or []), "--nthreads", "1", "--resources", f"{DEVICE}=1"]
         scheduler = {
             "dashboard_address": ":0",
             **(given.get("scheduler-options") or {}),
@@ -143,6 +150,26 @@ def _check_settings(path: Path, system: str, settings: Mapping[str, Any]) -> Non
     if missing := [name for name in ("cores", "memory") if not given.get(name)]:
         got = f"no {' and no '.join(missing)} below jobqueue.{system}"
         raise _refuse(path, got, "those of one job", "Add `cores: 4` and `memory: 16GB`, for example.")
+
+
+def list_refusals(cluster: Any) -> tuple[list[str], int]:
+    """List why the batch system has refused jobs of a cluster, in its words, and count those that it took."""
+    found = [str(getattr(job, "refusal", "")) for job in cluster.workers.values()]
+    return sorted({reason for reason in found if reason}), found.count("")
+
+
+def _noting_refusals(job: Any) -> Any:
+    """Return a class of jobs that keep why they are refused, where dask-jobqueue would log it and wait for ever."""
+
+    async def start(self: Any) -> None:
+        try:
+            await job.start(self)
+        except (RuntimeError, ValueError, OSError) as error:
+            said = str(error).partition("stderr:")[2] or str(error)
+            self.refusal = "; ".join(line.strip() for line in said.splitlines() if line.strip())[:500] or repr(error)
+            self.status = importlib.import_module("distributed").Status.running  # else it is started again
+
+    return type(job.__name__, (job,), {"start": start, "refusal": ""})
 
 
 def _refuse(path: Path, got: str, expected: str, action: str) -> UsageError:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from unetpp.errors import UsageError
@@ -49,6 +50,12 @@ def respect_memory() -> None:
     worker = _find_worker()
     limit = worker and worker.memory_manager.memory_limit
     limit_process(int(limit) if limit else None)
+
+
+def use_cores(count: int) -> None:
+    """Let torch compute with the cores of this worker, to which its nanny gives one; 0: leave it as it is."""
+    if count and find_spec("torch") is not None:
+        import_module("torch").set_num_threads(count)
 
 
 def _find_worker() -> Any:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _OS_ERROR = re.compile(r"\(os error ([0-9]+)\)")
 _RETRY_S = 180
 """Seconds for which an object is asked for again while a server answers with an error of its own (5xx)."""
+_BACKOFF: dict[str, Any] = {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=10), "base": 3}
 PURPOSE = "Reading and writing OME-Zarr"
 
 
@@ -205,14 +206,14 @@ def _obstore() -> Any:
 @functools.lru_cache(maxsize=16)
 def _open(place: str) -> Any:
     """Open a store; its connections are shared by all threads of the process."""
-    from datetime import timedelta
 
     from obstore.store import LocalStore, from_url
 
     if not is_address(place):
         return LocalStore(place, automatic_cleanup=True)
     options: Any = {"allow_http": place.startswith("http://") or _allows_http(), "timeout": timedelta(seconds=60)}
-    retries: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=_RETRY_S)}
+    # the time is the limit: waits are drawn below growing bounds, so that ten of them may take two seconds
+    retries: Any = {"max_retries": 10_000, "retry_timeout": timedelta(seconds=_RETRY_S), "backoff": _BACKOFF}
     return from_url(place, client_options=options, retry_config=retries)
 
 

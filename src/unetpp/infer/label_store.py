@@ -19,6 +19,7 @@ from unetpp.errors import DataError, UsageError
 from unetpp.formats.format import FileRefused
 from unetpp.formats.object_store import Objects, store_failures
 from unetpp.formats.ome_zarr import (
+    Level,
     list_label_axes,
     make_image_attributes,
     make_label_attributes,
@@ -79,6 +80,7 @@ def make_label_store(
     dtype: DTypeLike,
     classes: Mapping[int, str],
     record: Mapping[str, Any],
+    joins: bool = False,
 ) -> LabelStore:
     """Make the groups and arrays of labels, where they are not there yet. Other clients may do so at the same time.
 
@@ -90,6 +92,7 @@ def make_label_store(
         dtype: number type of the labels.
         classes: label value -> name of its class.
         record: model, options and image.
+        joins: other clients may write the same labels, and may just have recorded that these are complete.
 
     Raises:
         UsageError: something else lies there, or arrays whose chunks two blocks would share.
@@ -103,14 +106,21 @@ def make_label_store(
     for name in names:
         for level, cut in enumerate(cuts):
             _make_array(store, name, level, cut, dtype, [image.metadata.axes[axis].name for axis in axes])
+        if joins and (read_record(objects, name) or {}).get("identity") == record["identity"]:
+            continue
         source = "../../" if holds_image else None
         attributes = make_label_attributes(image.metadata, levels, name, classes, source)
         _write_group(objects, f"labels/{name}", attributes | {RECORD: dict(record)}, image.zarr_format)
     if not holds_image:
-        below = [replace(level, path=_path(names[0], number)) for number, level in enumerate(levels)]
-        shown = make_image_attributes(image.metadata, below, names[0])
-        _write_group(objects, "", shown | {RECORD: {"labels": list(names)}}, image.zarr_format)
+        _show(store, image, levels)
     return store
+
+
+def _show(store: LabelStore, image: ZarrImage, levels: Sequence[Level]) -> None:
+    """Let the group itself show the first labels, so that viewers open it."""
+    below = [replace(level, path=_path(store.names[0], number)) for number, level in enumerate(levels)]
+    shown = make_image_attributes(image.metadata, below, store.names[0])
+    _write_group(store.objects, "", shown | {RECORD: {"labels": list(store.names)}}, image.zarr_format)
 
 
 def read_record(objects: Objects, name: str) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ from unetpp.infer.selected import SelectedPredictor
 from unetpp.labels import make_labels
 from unetpp.parts import WHOLE, Part
 from unetpp.progress import Progress, Silence
-from unetpp.results import PredictedBlocks
+from unetpp.results import BlockPlan, PredictedBlocks
 
 LABELS = "segmentation"
 """Name of the labels; with several sizes each has the name of its size."""
@@ -93,27 +93,23 @@ def predict_store(
     known = _require_blockwise(predictor, request.options)
     images = _open_images(open_zarr_image(request.image), known)
     names = name_labels(known, request.options)
-    cuts = plan_labels(images.store, known.data.dims)
     if request.dry_run:
-        store = LabelStore(Objects(request.out), names, cuts, images.store.zarr_format)
-        marks = Marks(store.objects, "")
-        predict = PredictBlock(request.model, request.options, images, store, marks)
-        plan = plan_blocks(predict, request.part)
-        seconds, place = time.monotonic() - started, str(store.objects)
-        return PredictedBlocks(place, names, seconds=seconds, plan=plan, job_script=script)
+        plan = _plan(request, images, names)
+        seconds = time.monotonic() - started
+        return PredictedBlocks(str(Objects(request.out)), names, seconds=seconds, plan=plan, job_script=script)
     objects = open_objects(request.out, writes=True)
     record = _make_record(request, known, images)
     marks = Marks(objects, record["identity"][:16])
-    if (request.resume or not request.part.is_whole) and _is_complete(objects, names, record):
-        return PredictedBlocks(str(objects), names, blocks=len(cuts[0]), earlier=len(cuts[0]), complete=True)
+    joins = request.resume or not request.part.is_whole
+    if joins and _is_complete(objects, names, record):
+        blocks = len(plan_labels(images.store, known.data.dims)[0])
+        return PredictedBlocks(str(objects), names, blocks=blocks, earlier=blocks, complete=True)
     holds_image_of(objects, images.store)
     with writing(marks, None if request.part.is_whole else str(request.part), request.resume):
         marks.forget_others()
-        if not request.resume and request.part.is_whole:
+        if not joins:
             marks.forget()
-        classes = make_labels(known.data)
-        named = dict(zip(map(int, classes.table), known.data.classes, strict=False))
-        store = make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record)
+        store = _make_store(objects, images, names, record, joins)
         predict = PredictBlock(request.model, request.options, images, store, marks)
         work = _Work(request, predict, record, engine or HereEngine(), progress or Silence())
         outcome = work.do()
@@ -125,12 +121,34 @@ def predict_store(
     )
 
 
+def _plan(request: Request, images: ImagesOfStore, names: Sequence[str]) -> BlockPlan:
+    """Find out what a prediction takes, by one block; nothing is written."""
+    cuts = plan_labels(images.store, images.data.dims)
+    store = LabelStore(Objects(request.out), tuple(names), cuts, images.store.zarr_format)
+    return plan_blocks(
+        PredictBlock(request.model, request.options, images, store, Marks(store.objects, "")), request.part
+    )
+
+
+def _make_store(
+    objects: Objects, images: ImagesOfStore, names: Sequence[str], record: dict[str, Any], joins: bool
+) -> LabelStore:
+    """Make the groups and arrays of the labels; see `make_label_store`."""
+    classes, cuts = make_labels(images.data), plan_labels(images.store, images.data.dims)
+    named = dict(zip(map(int, classes.table), images.data.classes, strict=False))
+    return make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record, joins)
+
+
 def name_labels(predictor: Predictor | SelectedPredictor, options: PredictOptions) -> tuple[str, ...]:
     """Name the labels of each size that is predicted."""
     depths, sizes = predictor.choose_sizes(options), predictor.sizes
     if options.wanted != "all":
         return (LABELS,)
     return tuple(f"{sizes.noun}_{name_depth(each, sizes)}" for each in depths)
+
+
+class _OthersFinished(Exception):
+    """Another client has done all that was left."""
 
 
 class _Work:
@@ -146,35 +164,44 @@ class _Work:
 
     def do(self) -> dict[str, Any]:
         """Do what is left, and return what `PredictedBlocks` says of it."""
-        blocks = len(self._store.cuts[0])
-        if self._images.is_measured and not self._measure():
-            return {"blocks": blocks, "failed": tuple(self._problems)}
-        earlier = self._marks.list_done(PREDICTED)
-        own = self._share(blocks)
-        waiting = [number for number in own if number not in earlier] if self._request.resume else own
-        done = self._run(self._predict, waiting, "Predicting blocks", "blocks")
-        whole = len(self._marks.list_done(PREDICTED)) == blocks
-        complete = whole and self._shrink()
+        own = self._share(len(self._store.cuts[0]))
+        waiting, done, complete = own, 0, False
+        try:
+            if not self._images.is_measured or self._measure():
+                earlier = self._list_done(PREDICTED)
+                waiting = [number for number in own if number not in earlier] if self._request.resume else own
+                done = self._run(self._predict, waiting, "Predicting blocks", "blocks")
+                complete = len(self._list_done(PREDICTED)) == len(self._store.cuts[0]) and self._shrink()
+        except _OthersFinished:
+            waiting = []
         if complete:
             record_end(self._store)
             self._marks.forget()
-        elif not self._problems:  # another part that has seen the last block may have done the rest, and forgotten
-            complete = _is_complete(self._store.objects, self._store.names, self._record)
-        skipped = len(own) - len(waiting)
-        return {
-            "blocks": len(own),
-            "done": done,
-            "earlier": skipped,
-            "failed": tuple(self._problems),
-            "complete": complete,
-        }
+        elif self._is_complete():  # marks that another part has forgotten meanwhile are no problem of this one
+            complete, self._problems = True, []
+        skipped, failed = len(own) - len(waiting), tuple(self._problems)
+        return {"blocks": len(own), "done": done, "earlier": skipped, "failed": failed, "complete": complete}
+
+    def _list_done(self, stage: str) -> set[int]:
+        """List the finished units of a stage.
+
+        Raises:
+            _OthersFinished: another part has seen the last block, and done and recorded the rest: it forgets the marks.
+        """
+        done = self._marks.list_done(stage)
+        if self._is_complete():  # asked for afterwards: marks that are gone were removed after the end was recorded
+            raise _OthersFinished
+        return done
+
+    def _is_complete(self) -> bool:
+        return _is_complete(self._store.objects, self._store.names, self._record)
 
     def _measure(self) -> bool:
         """Measure the images; parts share that, and do what none has done when they need it."""
         layers = len(self._images) * len(self._images.list_layers())
         task = Measure(self._images, self._marks)
         for units in (self._share(layers), range(layers)):
-            done = self._marks.list_done(MEASURED)
+            done = self._list_done(MEASURED)
             self._run(task, [number for number in units if number not in done], "Measuring the image", "layers")
             if self._problems:
                 return False
@@ -183,7 +210,7 @@ class _Work:
     def _shrink(self) -> bool:
         for level in range(1, len(self._store.cuts)):
             count, task = len(self._store.cuts[level]), Shrink(self._store, self._marks, level)
-            done = self._marks.list_done(name_level(level)) if self._request.resume else set()
+            done = self._list_done(name_level(level))
             self._run(task, [number for number in range(count) if number not in done], f"Level {level}", "blocks")
             if self._problems:
                 return False

@@ -136,7 +136,9 @@ class _ScoredFolder:
         if not scores:
             raise DataError(problems)
         scores.sort(key=lambda score: score.id)
-        waits = f"of {sharing.part.count} shares {list_some(missing)} are not there yet: these are scores of the others"
+        which = f"share {missing[0]}" if len(missing) == 1 else f"shares {list_some(missing)}"
+        verb = "is" if len(missing) == 1 else "are"
+        waits = f"{which} of {sharing.part.count} {verb} not there yet: these are scores of the others"
         return FolderScores(summarize(scores, self.classes), problems, (*([waits] if missing else []), *self.notes))
 
 

@@ -1,7 +1,8 @@
 """Signs of life of the ranks of a training: one that is lost is named with its machine, instead of a hang.
 
 Each rank counts in the store of the launcher, and looks at the counts of the others. The messages of gloo end with an
-error as soon as a process dies, those of NCCL or to a frozen process hang: then a thread ends this one.
+error as soon as a process dies, those of NCCL or to a frozen process hang: then a thread ends this one. The store hangs
+as well if the process is frozen that holds it, so that another thread looks how long a sign takes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class LostRank(Interrupted):
 
 
 class RankWatch:
-    """Looks after the other ranks, from a thread.
+    """Looks after the other ranks, from threads.
 
     Args:
         store: of the launcher.
@@ -45,14 +46,19 @@ class RankWatch:
         self._seen: dict[int, tuple[str, float]] = {rank: ("", now) for rank in range(place.size)}
         self._waiting_since: float | None = None
         self._unreachable_since: float | None = None
+        self._beating_since: float | None = None
+        self._stuck_since: float | None = None
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="signs of life", daemon=True)
+        self._thread = threading.Thread(target=self._give_signs, name="signs of life", daemon=True)
+        self._looking = threading.Thread(target=self._look_after, name="lost ranks", daemon=True)
         self._thread.start()
+        self._looking.start()
 
     def find_lost(self, patience_s: float | None = None) -> list[int]:
         """List the ranks without a sign of life for so many seconds; None: `LOST_S`."""
         now, patience_s = time.monotonic(), LOST_S if patience_s is None else patience_s
-        if (since := self._unreachable_since) is not None:  # the store is with the first rank, or with its launcher
+        since = self._stuck_since if self._unreachable_since is None else self._unreachable_since
+        if since is not None:  # the store is with the first rank, or with its launcher
             return [0] if self._place.rank and now - since > patience_s else []
         others = {rank: seen for rank, seen in self._seen.items() if rank != self._place.rank}
         return [rank for rank, (count, when) in others.items() if count != LEFT and now - when > patience_s]
@@ -91,18 +97,30 @@ class RankWatch:
     def close(self) -> None:
         """Leave: nobody waits for a sign of life of this rank any more."""
         self._closed.set()
-        self._thread.join()
-        with suppress(RuntimeError):
-            self._store.set(f"alive/{self._place.rank}", LEFT)
+        for thread in (self._thread, self._looking):
+            thread.join(SILENT_S)  # a store that hangs holds them
+        if not self._thread.is_alive():
+            with suppress(RuntimeError):
+                self._store.set(f"alive/{self._place.rank}", LEFT)
 
-    def _watch(self) -> None:
+    def _give_signs(self) -> None:
         count = 0
         while not self._closed.wait(BEAT_S):
             count += 1
+            self._beating_since = time.monotonic()
             try:
                 self._beat(count)
             except RuntimeError:  # the store has gone with its process
                 self._unreachable_since = self._unreachable_since or time.monotonic()
+            self._beating_since = None
+
+    def _look_after(self) -> None:
+        before: float | None = None
+        while not self._closed.wait(BEAT_S):
+            since = self._beating_since
+            # seen twice: after a pause of this process itself the sign is about to be given
+            is_stuck = since is not None and since == before and time.monotonic() - since > SILENT_S
+            self._stuck_since, before = since if is_stuck else None, since
             self._end_if_lost()
 
     def _beat(self, count: int) -> None:
@@ -117,12 +135,13 @@ class RankWatch:
                 self._seen[rank] = (found, time.monotonic())
 
     def _end_if_lost(self) -> None:
-        """End this process if it waits in vain: its main thread cannot be reached."""
-        since = self._waiting_since
-        if since is None or time.monotonic() - since < LOST_S:
+        """End this process if it waits in vain, for others or for the store: its main thread cannot be reached."""
+        starts = [since for since in (self._waiting_since, self._stuck_since) if since is not None]
+        if not starts or time.monotonic() - min(starts) < LOST_S:
             return
         lost = self.find_lost()
-        reason = self._read_failure() or (self._describe(lost) if lost else "")
+        reason = "" if self._stuck_since is not None else self._read_failure()
+        reason = reason or (self._describe(lost) if lost else "")
         if reason:
             if self.speaks:
                 print(f"unetpp: {reason}", file=sys.stderr, flush=True)

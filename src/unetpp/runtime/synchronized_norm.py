@@ -19,6 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from unetpp.runtime.ranks import Ranks
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Tell whether a network has batch normalizations, also in an encoder of timm."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 @contextmanager
 def synchronize_norms(network: nn.Module, ranks: Ranks) -> Iterator[None]:
     """Let batch normalizations read all ranks in forward and backward passes; nothing happens where there are none.
@@ -26,7 +31,7 @@ def synchronize_norms(network: nn.Module, ranks: Ranks) -> Iterator[None]:
     functional.batch_norm, which all of them call, is replaced for that time. A mode of torch, which would be made for
     that, does not reach what activation checkpointing computes again.
     """
-    if ranks.is_alone or not any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if ranks.is_alone or not has_batch_norm(network):
         yield
         return
     own = functional.batch_norm

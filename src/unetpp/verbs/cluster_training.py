@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,9 @@ from unetpp.verbs.trained_run import finish_run
 from unetpp.verbs.training_request import TrainingRequest, find_folds
 
 COMMAND_LOCK = ".cluster.lock"
+SILENT_S = 1800.0
+"""Seconds without a change in the folder of a fold after which whoever holds it is not waited for any longer."""
+_LOOK_S = 2.0
 
 
 class _Notes(Silence):
@@ -119,8 +123,39 @@ class FoldTask:
         listeners = Listeners(self.log_to, self.run.path, SILENCE.note)
         split = choose_split(self.splits, fold)
         job = FoldJob(self.dataset, self.plan, split, self.run, fold, device, SILENCE, listeners)
-        with hold_lock(self.run.fold(fold) / LOCK, wait=True):  # a worker whose client is gone may still train it
+        with _hold_fold(self.run.fold(fold)):
             return train_and_measure(job, self.allowance_s, True, more=self.more)
+
+
+@contextmanager
+def _hold_fold(folder: Path) -> Iterator[None]:
+    """Hold a fold; a worker whose client is gone may still train it, and is waited for as long as it writes.
+
+    Raises:
+        DataError: it is held by a process that has written nothing for `SILENT_S`, such as a worker that is frozen.
+    """
+    newest, since = 0.0, time.monotonic()
+    while True:
+        with hold_lock(folder / LOCK) as is_free:
+            if is_free:
+                yield
+                return
+        if (found := _find_newest(folder)) != newest:
+            newest, since = found, time.monotonic()
+        if time.monotonic() - since > SILENT_S:
+            got = f"a process of another worker that holds it and has written nothing for {SILENT_S / 60:g} minutes"
+            action = "End that process; then run the command again with `resume=True`."
+            raise DataError(Problem(folder.name, got, "a fold that nobody trains", action))
+        time.sleep(_LOOK_S)
+
+
+def _find_newest(folder: Path) -> float:
+    """Find the time of the last change of a folder's files."""
+    times = [0.0]
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # a temporary file that is gone
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from unetpp.data.store import StoredCase
 from unetpp.errors import LOG, Interrupted, Problem, UnetppError, UsageError
 from unetpp.measure.validation import DepthValidation
 from unetpp.measured import Training
+from unetpp.model.build import build_from_plan
 from unetpp.plan import Plan
 from unetpp.results import PARTLY, UNUSABLE, Followed
 from unetpp.runtime.device import keep_freed_memory
 from unetpp.runtime.ranks import LostRank, Ranks, joined
+from unetpp.runtime.synchronized_norm import has_batch_norm
 from unetpp.train.trainer import Extension, FoldTraining
 
 END = "end"
@@ -46,11 +48,12 @@ class Order:
     """Further training, after the end of a schedule."""
 
 
-def require_patches(*plans: Plan | None) -> None:
-    """Refuse more ranks than a batch has patches: one would have nothing to do.
+def require_trainable(*plans: Plan | None) -> None:
+    """Refuse plans that the ranks of this training cannot train.
 
     Raises:
-        UsageError: the batch is too small.
+        UsageError: more ranks than a batch has patches, of which one would have nothing to do; or a network that is
+            compiled, whose batch normalizations read all ranks: torch.compile does not trace that.
     """
     size = joined().size
     for plan in filter(None, plans):
@@ -58,6 +61,10 @@ def require_patches(*plans: Plan | None) -> None:
             got, expected = f"{plan.train.batch} for {size} ranks", "a patch for each rank at least"
             action = f"Start at most {plan.train.batch} processes, or set `train.batch={size}`: it counts all of them."
             raise UsageError("train.batch", got, expected, action)
+        if size > 1 and plan.train.compile and has_batch_norm(build_from_plan(plan.model)):
+            got = f"true for {size} ranks and a network with batch normalization"
+            action = "Set `train.compile=false`, or another normalization: `model.norm=group`."
+            raise UsageError("train.compile", got, "a network without it, or one that is not compiled", action)
 
 
 def train_together(training: FoldTraining, resume: bool = False, more: Extension | None = None) -> Training:

@@ -18,7 +18,7 @@ from unetpp.verbs.first_stage import settle_first_plan
 from unetpp.verbs.fold import train_and_measure
 from unetpp.verbs.fold_job import FoldJob
 from unetpp.verbs.fold_time import Clock, load_libraries
-from unetpp.verbs.followers import require_patches
+from unetpp.verbs.followers import require_trainable
 from unetpp.verbs.plan_page import has_plan_page, make_plan_page
 from unetpp.verbs.rest import find_end, find_rest
 from unetpp.verbs.trained_run import add_selected, finish_run, select_size, write_longer
@@ -110,7 +110,7 @@ def _make_jobs(
         run, found.fingerprint, folds.splits, request, place, progress, training.start, numbers
     )
     first = settle_first_plan(run, made, found.fingerprint, request, place, progress)
-    require_patches(made, first)
+    require_trainable(made, first)
     run.note_data(training.data)
     if not folds.done:
         _announce(training, folds, made, first, place, clock)
