@@ -93,6 +93,8 @@ class Job(BaseModel):
     """Those of them that are channels of the image, in order."""
     case: str | None = None
     """Case of DATA, if it was not uploaded."""
+    of: str | None = None
+    """Job of the same image with another model, beside which it is shown."""
     options: JobOptions = JobOptions()
     created: float = Field(default_factory=time.time)
     started: float | None = None

@@ -22,6 +22,7 @@ from unetpp.serve.job_store import JobStore
 from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import Refused
+from unetpp.serve.suggestions import Suggester
 from unetpp.serve.tiles import TileCache
 from unetpp.serve.trainings import Trainings
 from unetpp.serve.uploads import clean_name
@@ -49,6 +50,7 @@ class ServerState:
     def __post_init__(self) -> None:
         self.worker = Worker(self.store, self.shelf, self.cases.find, self.limits)
         self.tiles = TileCache(self)
+        self.suggester = Suggester(self)
         folder = self.store.folder / "trainings"
         self.trainings = Trainings(folder, self.shelf, self.corrected, self.cases, self.device)
 

@@ -2,6 +2,8 @@
 
 import { post } from "./api.js";
 import { $, make, press, replace } from "./dom.js";
+import { startSuggesting } from "./suggesting.js";
+import { SUGGESTED } from "./volume_view.js";
 
 const REMOVED = "#7b8794";
 
@@ -12,6 +14,7 @@ export function startPainting(app, view) {
   let isDirty = false;
   let tool = "brush";
   let pen = 1;
+  let isDrawing = false;
 
   function fillPens() {
     const pens = [{ index: 0, name: "Background", color: REMOVED }, ...view.classes];
@@ -30,13 +33,19 @@ export function startPainting(app, view) {
     return pens;
   }
 
+  /** The colors of the pens, and after them those of what is suggested: paler. */
   function colorsOf(pens) {
     const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
-    for (const { index, color, name } of pens) {
-      table.I.push(index + 1);
-      [1, 3, 5].forEach((start, place) => table["RGB"[place]].push(parseInt(color.slice(start, start + 2), 16)));
-      table.A.push(255);
-      table.labels.push(name);
+    for (const [first, paleness] of [[1, 0], [1 + SUGGESTED, 0.6]]) {
+      for (const { index, color, name } of pens) {
+        table.I.push(index + first);
+        [1, 3, 5].forEach((start, place) => {
+          const value = parseInt(color.slice(start, start + 2), 16);
+          table["RGB"[place]].push(Math.round(value + paleness * (255 - value)));
+        });
+        table.A.push(255);
+        table.labels.push(name);
+      }
     }
     return table;
   }
@@ -68,11 +77,14 @@ export function startPainting(app, view) {
     $("paint-off").hidden = true;
     $("paint-on").hidden = false;
     $("between").hidden = view.job.view.kind !== "volume";
-    volume.startPainting(colorsOf(fillPens()));
+    const pens = fillPens();
+    volume.startPainting(colorsOf(pens));
+    $("suggests-choice").hidden = pens.length >= SUGGESTED;
     chooseTool("brush");
   }
 
   function stop() {
+    suggesting.drop();
     if (isOn) volume.stopPainting();
     isOn = false;
     isDirty = false;
@@ -80,26 +92,37 @@ export function startPainting(app, view) {
     $("paint-on").hidden = true;
   }
 
-  async function save() {
+  /** What was painted, with the place of the grid that it was painted on. */
+  function readStrokes() {
     const { job, box } = view;
-    const shape = volume.shape;
     const affine = job.view.affine.map((row) => [...row]);
     if (box) {
       for (const row of [0, 1, 2]) affine[row][3] += box.reduce((sum, [first], axis) => sum + job.view.affine[row][axis] * first, 0);
     }
-    const runs = volume.readRuns();
-    if (!runs.length) {
+    return { size: view.size, shape: [...volume.shape], affine, runs: volume.readRuns() };
+  }
+
+  async function save() {
+    const { job } = view;
+    const strokes = readStrokes();
+    if (!strokes.runs.length) {
       $("paint-state").textContent = "Nothing is painted yet.";
       return;
     }
     const unpainted = $("unsaid").checked ? "unsaid" : "predicted";
-    const saved = await post(`/v1/jobs/${job.id}/corrections`, { size: view.size, shape: [...shape], affine, runs, unpainted });
+    const saved = await post(`/v1/jobs/${job.id}/corrections`, { ...strokes, unpainted });
     stop();
     $("model").value = job.model;
     app.learning.saved(saved);
   }
 
+  const suggesting = startSuggesting(view, readStrokes);
   volume.painted = () => { isDirty = isOn; };
+  $("canvas").addEventListener("pointerdown", () => { isDrawing = isOn && ["brush", "fill", "eraser"].includes(tool); });
+  window.addEventListener("pointerup", () => {
+    if (isDrawing) setTimeout(() => isOn && suggesting.ask(), 80); // after NiiVue has ended the stroke
+    isDrawing = false;
+  });
   $("canvas").addEventListener("pointerup", () => {
     if (!isOn || tool !== "remove") return;
     // after NiiVue has moved its crosshair there
@@ -114,7 +137,12 @@ export function startPainting(app, view) {
     $("pen-size-text").value = $("pen-size").value;
     applyTool();
   };
-  $("undo").onclick = () => volume.undo();
+  const undo = () => {
+    suggesting.drop();
+    volume.undo();
+    volume.dropSuggestion(); // one that an earlier state of the drawing had
+  };
+  $("undo").onclick = undo;
   $("between").onclick = () => app.run(async () => volume.fillBetween());
   $("paint-start").onclick = () => app.run(async () => start());
   $("paint-stop").onclick = stop;
@@ -123,8 +151,10 @@ export function startPainting(app, view) {
     if (!isOn || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "range") return;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
       event.preventDefault();
-      volume.undo();
+      undo();
     }
+    if (suggesting.isOffered() && event.key === "Enter" && event.target.tagName !== "BUTTON") suggesting.take();
+    if (suggesting.isOffered() && event.key === "Escape") suggesting.drop();
   });
   return { stop, isOn: () => isOn, isDirty: () => isDirty };
 }

@@ -6,6 +6,9 @@ import { getBytes } from "./api.js";
 
 const HEADER = 352;
 
+/** Values of the drawing above this one are suggested, not painted. */
+export const SUGGESTED = 128;
+
 /** The voxels of an uncompressed NIfTI of class indices. */
 function readIndices(buffer) {
   const type = new DataView(buffer).getInt16(70, true);
@@ -66,6 +69,24 @@ export class VolumeView {
     if (!isFlat) this.moveTo(this.findFullest());
     // the other sizes follow, so that the slider shows each at once
     for (const each of labels.slice(0, -1)) this.fetchSize(each.size);
+  }
+
+  get isLoaded() {
+    return this.nv?.volumes.length > 1;
+  }
+
+  /** Share planes, place and zoom with another view: the one that has the focus leads. */
+  link(other) {
+    this.nv.broadcastTo([other.nv]);
+    other.nv.broadcastTo([this.nv]);
+    this.nv.setSliceType(other.nv.opts.sliceType);
+    other.nv.doSync2d(this.nv);
+    other.nv.doSync3d(this.nv);
+    this.nv.drawScene();
+  }
+
+  unlink() {
+    if (this.nv) this.nv.otherNV = null;
   }
 
   get shape() {
@@ -161,6 +182,7 @@ export class VolumeView {
     const { nv } = this;
     nv.setDrawColormap(colors);
     nv.createEmptyDrawing();
+    this.seen = new Uint8Array(nv.drawBitmap);
     nv.setDrawOpacity(0.75);
     nv.setDrawingEnabled(true);
   }
@@ -183,6 +205,62 @@ export class VolumeView {
 
   undo() {
     this.nv.drawUndo();
+  }
+
+  /** The middle of what was painted since the last call, as a voxel; null: nothing was. */
+  findNew() {
+    const bitmap = this.nv.drawBitmap;
+    const [width, height] = this.shape;
+    const sums = [0, 0, 0];
+    let count = 0;
+    for (let place = 0; place < bitmap.length; place += 1) {
+      const value = bitmap[place] > SUGGESTED ? 0 : bitmap[place];
+      if (value && value !== this.seen[place]) {
+        count += 1;
+        sums[0] += place % width;
+        sums[1] += Math.floor(place / width) % height;
+        sums[2] += Math.floor(place / (width * height));
+      }
+      this.seen[place] = value;
+    }
+    return count ? sums.map((sum) => Math.round(sum / count)) : null;
+  }
+
+  /** Show suggested voxels of a box of the image, where nothing is painted; `part`: the box that is open. */
+  showSuggestion(box, runs, part) {
+    const bitmap = this.nv.drawBitmap;
+    const shape = this.shape;
+    const [width, height] = box.map(([start, stop]) => stop - start);
+    for (const [first, length, index] of runs) {
+      for (let inside = first; inside < first + length; inside += 1) {
+        const within = [inside % width, Math.floor(inside / width) % height, Math.floor(inside / (width * height))];
+        const place = within.map((value, axis) => value + box[axis][0] - (part ? part[axis][0] : 0));
+        if (place.some((value, axis) => value < 0 || value >= shape[axis])) continue;
+        const at = place[0] + shape[0] * (place[1] + shape[1] * place[2]);
+        if (!bitmap[at]) bitmap[at] = index + 1 + SUGGESTED;
+      }
+    }
+    this.nv.refreshDrawing(true);
+  }
+
+  takeSuggestion() {
+    this.changeSuggestion((value) => value - SUGGESTED);
+    this.seen.set(this.nv.drawBitmap);
+    this.nv.drawAddUndoBitmap();
+    this.painted();
+  }
+
+  dropSuggestion() {
+    this.changeSuggestion(() => 0);
+  }
+
+  changeSuggestion(change) {
+    const bitmap = this.nv?.drawBitmap;
+    if (!bitmap) return;
+    for (let place = 0; place < bitmap.length; place += 1) {
+      if (bitmap[place] > SUGGESTED) bitmap[place] = change(bitmap[place]);
+    }
+    this.nv.refreshDrawing(true);
   }
 
   fillBetween() {
@@ -232,7 +310,7 @@ export class VolumeView {
       const value = bitmap[start];
       let stop = start + 1;
       while (stop < bitmap.length && bitmap[stop] === value) stop += 1;
-      if (value) runs.push([start, stop - start, value - 1]);
+      if (value && value <= SUGGESTED) runs.push([start, stop - start, value - 1]);
       start = stop;
     }
     return runs;
