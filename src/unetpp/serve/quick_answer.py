@@ -34,8 +34,9 @@ NEAR = 3
 """Voxels around a stroke of which nothing is held against it: what was predicted there is likely wrong too."""
 CERTAIN = 0.7
 """Probability above which a voxel is suggested."""
-REACH = 3.0
-"""How far from a stroke, as a multiple of the radius of a disk or ball as large as it is."""
+REACH = {2: 3.0, 3: 1.0}
+"""How far from a stroke, as a multiple of the radius of a disk or ball as large as it is, by the number of axes: of a
+volume a stroke shows one slice of an object, and its borders are fainter."""
 
 
 def answer_strokes(
@@ -150,4 +151,4 @@ def _find_reach(own: np.ndarray) -> np.ndarray:
     sizes = np.bincount(labels.reshape(-1))
     radii = np.sqrt(sizes / np.pi) if own.ndim == 2 else np.cbrt(sizes * 3 / (4 * np.pi))
     distances, nearest = ndimage.distance_transform_edt(~own, return_indices=True)
-    return np.asarray(distances <= REACH * radii[labels[tuple(nearest)]])
+    return np.asarray(distances <= REACH[own.ndim] * radii[labels[tuple(nearest)]])

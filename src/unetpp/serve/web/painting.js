@@ -2,6 +2,7 @@
 
 import { post } from "./api.js";
 import { $, make, press, replace } from "./dom.js";
+import { startPaintingKeys } from "./painting_keys.js";
 import { startSuggesting } from "./suggesting.js";
 import { SUGGESTED } from "./volume_view.js";
 
@@ -69,6 +70,7 @@ export function startPainting(app, view) {
     if (tool === "remove" || tool === "move") volume.rest();
     const hints = { remove: "Click on an object that is none.", fill: "Draw around an area: it is filled.", eraser: "Takes back what you painted." };
     $("paint-state").textContent = hints[tool] ?? "";
+    $("keys").hidden = tool === "move";
   }
 
   function start() {
@@ -81,15 +83,18 @@ export function startPainting(app, view) {
     volume.startPainting(colorsOf(pens));
     $("suggests-choice").hidden = pens.length >= SUGGESTED;
     chooseTool("brush");
+    $("canvas").focus({ preventScroll: true });
   }
 
   function stop() {
     suggesting.drop();
     if (isOn) volume.stopPainting();
+    const hadFocus = $("paint-on").contains(document.activeElement);
     isOn = false;
     isDirty = false;
     $("paint-off").hidden = false;
     $("paint-on").hidden = true;
+    if (hadFocus) $("paint-start").focus({ preventScroll: true });
   }
 
   /** What was painted, with the place of the grid that it was painted on. */
@@ -123,14 +128,25 @@ export function startPainting(app, view) {
     if (isDrawing) setTimeout(() => isOn && suggesting.ask(), 80); // after NiiVue has ended the stroke
     isDrawing = false;
   });
+  function removeObject(place) {
+    const count = volume.paintObject(place, 1);
+    $("paint-state").textContent = count ? `An object of ${count.toLocaleString("en")} voxels was taken away.` : "There is no object.";
+    isDirty ||= count > 0;
+  }
+
   $("canvas").addEventListener("pointerup", () => {
     if (!isOn || tool !== "remove") return;
-    // after NiiVue has moved its crosshair there
-    setTimeout(() => {
-      const count = volume.paintObject(volume.place.map(Math.round), 1);
-      $("paint-state").textContent = count ? `An object of ${count.toLocaleString("en")} voxels was taken away.` : "There is no object.";
-      isDirty ||= count > 0;
-    }, 50);
+    setTimeout(() => removeObject(volume.place.map(Math.round)), 50); // after NiiVue has moved its crosshair there
+  });
+  startPaintingKeys({
+    volume,
+    isOn: () => isOn && tool !== "move",
+    paintAt(place) {
+      if (tool === "remove") return removeObject(place);
+      volume.paintDisc(place, tool === "eraser" ? 0 : pen, Number($("pen-size").value));
+      isDirty = true;
+      return suggesting.ask();
+    },
   });
   for (const button of tools) button.onclick = () => chooseTool(button.dataset.tool);
   $("pen-size").oninput = () => {

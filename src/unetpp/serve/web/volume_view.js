@@ -269,6 +269,26 @@ export class VolumeView {
     this.nv.drawAddUndoBitmap();
   }
 
+  /** Show the cross also in images, for a person without a mouse. */
+  showCross() {
+    this.nv.opts.crosshairWidth = 0.4;
+  }
+
+  /** Paint a disc across the head-to-feet axis. */
+  paintDisc([x, y, z], value, size) {
+    const [width, height] = this.shape;
+    const radius = size / 2;
+    const far = Math.floor(radius);
+    for (let dy = -far; dy <= far; dy += 1) {
+      for (let dx = -far; dx <= far; dx += 1) {
+        const isInside = dx * dx + dy * dy <= radius * radius && x + dx >= 0 && x + dx < width && y + dy >= 0 && y + dy < height;
+        if (isInside) this.nv.drawBitmap[x + dx + width * (y + dy + height * z)] = value;
+      }
+    }
+    this.nv.refreshDrawing(true);
+    this.nv.drawAddUndoBitmap();
+  }
+
   /** Paint over the predicted object at a voxel; returns its number of voxels. */
   paintObject(start, value) {
     const [width, height, depth] = this.shape;
