@@ -28,7 +28,7 @@ def page() -> Iterator[Any]:
     yield from open_page(playwright)
 
 
-def check(page: Any, what: str) -> None:
+def find_violations(page: Any, what: str) -> list[str]:
     """Run axe on the page as it is, in both themes and at both widths."""
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(AXE.read_text(encoding="utf-8"))
@@ -40,8 +40,8 @@ def check(page: Any, what: str) -> None:
             for violation in page.evaluate(RUN, RULES)["violations"]:
                 places = [node["html"][:120] for node in violation["nodes"]][:4]
                 reason = violation["nodes"][0]["failureSummary"][:300]
-                found.append(f"{theme} {width}: {violation['id']}: {places} {reason}")
-    assert not found, f"{what}\n" + "\n".join(found)
+                found.append(f"{what}, {theme} {width}: {violation['id']}: {places} {reason}")
+    return found
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci --ignore-scripts in web/")
@@ -49,14 +49,15 @@ def test_no_state_of_the_page_violates_wcag_aa(page: Any, serve: Serve, make_sta
     page.goto(serve(make_state([trained, trained], run=trained)))
     page.wait_for_selector("#welcome:not([hidden])")
     page.wait_for_selector("#growing-cases .found[src]")
-    check(page, "the empty page, with a training")
+    found = find_violations(page, "the empty page, with a training")
     page.click("#sample")
     open_result(page)
-    check(page, "a result")
+    found += find_violations(page, "a result")
     page.select_option("#beside", "size 1")
     page.wait_for_selector("#loading-beside", state="hidden")
     page.click("#paint-start")
-    check(page, "correcting, two results side by side")
+    found += find_violations(page, "correcting, two results side by side")
+    assert not found, "\n".join(found)
     assert page.failures == []
 
 

@@ -10,6 +10,7 @@ it lies on, and no other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from unetpp.serve.problems import Refused
 
 SIDES = {2: 256, 3: 64}
 """Voxels along each axis of the part that is predicted anew, by the number of axes."""
+MOST_VOXELS = 2**21
+"""Largest number of voxels of that part on the grid of the network, which may be finer."""
 SAMPLES = 20_000
 """Voxels that the last layer learns from."""
 STEPS = 40
@@ -92,6 +95,10 @@ def read_features(model: Predictor, image: PreparedImage, area: Slices) -> Tenso
 
     Returns:
         (features, *area) float32, axes as in the file.
+
+    Raises:
+        Refused: the grid of the network is so much finer that this would take long.
+        DataError: the image cannot be read.
     """
     network = model.network.prune(model.sizes.numbers[0]).eval()
     network.heads = nn.ModuleDict({name: nn.Identity() for name in network.heads})
@@ -99,6 +106,9 @@ def read_features(model: Predictor, image: PreparedImage, area: Slices) -> Tenso
     turned = image.orientation.find_turned_block(area, image.image_shape)
     shape, grid = image.turned_shape, image.shape[1:]
     region = find_region(turned, grid, shape, image.thick)
+    if (voxels := prod(part.stop - part.start for part in region)) > MOST_VOXELS:
+        got, expected = f"{voxels:,} voxels on the grid of the network", f"at most {MOST_VOXELS:,}"
+        raise Refused(409, "image", got, expected, "Correct without suggestions.")
     block = np.array(image.read(region))
     smooth = np.stack([ndimage.gaussian_filter(channel, 1) for channel in block])
     found: Tensor = network(torch.from_numpy(block)[None].to(model.device))

@@ -6,10 +6,10 @@ import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from unetpp import labels
 from unetpp.formats.readers import open_image
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 PREPARED = 2
 """Images whose intensities stay measured: those of a huge one take long."""
 
+Place = Annotated[int, Field(ge=-(2**31), le=2**31)]
+
 
 class Strokes(Correction):
     """What was painted so far, and where the last stroke lies."""
 
-    around: tuple[int, int, int]
+    around: tuple[Place, Place, Place]
     """Voxel x, y, z of the grid that was painted on, around which is answered."""
 
 
@@ -58,6 +60,7 @@ class Suggester:
         self._state = state
         self._prepared: OrderedDict[str, PreparedImage] = OrderedDict()
         self._lock = threading.Lock()
+        self._answering = threading.Lock()
 
     def suggest(self, job: Job, strokes: Strokes, predicted: Path) -> Suggestion:
         """Suggest what else the strokes mean.
@@ -82,7 +85,8 @@ class Suggester:
         block, painted = grid.place(drawn, affine, predicted.name)
         area = find_box(spatial, grid.find_voxel(strokes.around, affine))
         shown = labels.make_labels(model.data).encode(open_image(predicted).read(area)[0], predicted)
-        found = answer_strokes(model, self._prepare(job, model), area, shown, _cut(painted, block, area))
+        with self._answering:  # each takes all cores for a moment
+            found = answer_strokes(model, self._prepare(job, model), area, shown, _cut(painted, block, area))
         runs = find_runs(grid.turn(found))
         name = str(model.sizes.list_names()[0])
         x, y, z = grid.find_shown(area)

@@ -2,14 +2,15 @@
 
 import { post } from "./api.js";
 import { $, make, press, replace } from "./dom.js";
+import { Drawing, SUGGESTED } from "./drawing.js";
 import { startPaintingKeys } from "./painting_keys.js";
 import { startSuggesting } from "./suggesting.js";
-import { SUGGESTED } from "./volume_view.js";
 
 const REMOVED = "#7b8794";
 
 export function startPainting(app, view) {
   const { volume } = view;
+  const drawing = new Drawing(volume);
   const tools = [...document.querySelectorAll("[data-tool]")];
   let isOn = false;
   let isDirty = false;
@@ -64,10 +65,10 @@ export function startPainting(app, view) {
 
   function applyTool() {
     const size = Number($("pen-size").value);
-    if (tool === "brush") volume.setPen(pen, false, size);
-    if (tool === "fill") volume.setPen(pen, true, size);
-    if (tool === "eraser") volume.setPen(0, false, size);
-    if (tool === "remove" || tool === "move") volume.rest();
+    if (tool === "brush") drawing.setPen(pen, false, size);
+    if (tool === "fill") drawing.setPen(pen, true, size);
+    if (tool === "eraser") drawing.setPen(0, false, size);
+    if (tool === "remove" || tool === "move") drawing.rest();
     const hints = { remove: "Click on an object that is none.", fill: "Draw around an area: it is filled.", eraser: "Takes back what you painted." };
     $("paint-state").textContent = hints[tool] ?? "";
     $("keys").hidden = tool === "move";
@@ -80,7 +81,7 @@ export function startPainting(app, view) {
     $("paint-on").hidden = false;
     $("between").hidden = view.job.view.kind !== "volume";
     const pens = fillPens();
-    volume.startPainting(colorsOf(pens));
+    drawing.start(colorsOf(pens));
     $("suggests-choice").hidden = pens.length >= SUGGESTED;
     chooseTool("brush");
     $("canvas").focus({ preventScroll: true });
@@ -88,7 +89,7 @@ export function startPainting(app, view) {
 
   function stop() {
     suggesting.drop();
-    if (isOn) volume.stopPainting();
+    if (isOn) volume.closeDrawing();
     const hadFocus = $("paint-on").contains(document.activeElement);
     isOn = false;
     isDirty = false;
@@ -104,7 +105,7 @@ export function startPainting(app, view) {
     if (box) {
       for (const row of [0, 1, 2]) affine[row][3] += box.reduce((sum, [first], axis) => sum + job.view.affine[row][axis] * first, 0);
     }
-    return { size: view.size, shape: [...volume.shape], affine, runs: volume.readRuns() };
+    return { size: view.size, shape: [...volume.shape], affine, runs: drawing.readRuns() };
   }
 
   async function save() {
@@ -121,7 +122,7 @@ export function startPainting(app, view) {
     app.learning.saved(saved);
   }
 
-  const suggesting = startSuggesting(view, readStrokes);
+  const suggesting = startSuggesting(view, drawing, readStrokes);
   volume.painted = () => { isDirty = isOn; };
   $("canvas").addEventListener("pointerdown", () => { isDrawing = isOn && ["brush", "fill", "eraser"].includes(tool); });
   window.addEventListener("pointerup", () => {
@@ -129,7 +130,7 @@ export function startPainting(app, view) {
     isDrawing = false;
   });
   function removeObject(place) {
-    const count = volume.paintObject(place, 1);
+    const count = drawing.paintObject(place, 1);
     $("paint-state").textContent = count ? `An object of ${count.toLocaleString("en")} voxels was taken away.` : "There is no object.";
     isDirty ||= count > 0;
   }
@@ -143,7 +144,7 @@ export function startPainting(app, view) {
     isOn: () => isOn && tool !== "move",
     paintAt(place) {
       if (tool === "remove") return removeObject(place);
-      volume.paintDisc(place, tool === "eraser" ? 0 : pen, Number($("pen-size").value));
+      drawing.paintDisc(place, tool === "eraser" ? 0 : pen, Number($("pen-size").value));
       isDirty = true;
       return suggesting.ask();
     },
@@ -155,11 +156,11 @@ export function startPainting(app, view) {
   };
   const undo = () => {
     suggesting.drop();
-    volume.undo();
-    volume.dropSuggestion(); // one that an earlier state of the drawing had
+    drawing.undo();
+    drawing.dropSuggestion(); // one that an earlier state of the drawing had
   };
   $("undo").onclick = undo;
-  $("between").onclick = () => app.run(async () => volume.fillBetween());
+  $("between").onclick = () => app.run(async () => drawing.fillBetween());
   $("paint-start").onclick = () => app.run(async () => start());
   $("paint-stop").onclick = stop;
   $("save").onclick = () => app.run(save);

@@ -3,20 +3,19 @@
 import { post } from "./api.js";
 import { $ } from "./dom.js";
 
-export function startSuggesting(view, readStrokes) {
-  const { volume } = view;
+export function startSuggesting(view, drawing, readStrokes) {
   let asked = 0; // of several answers the last one counts
   let isOffered = false;
 
   function drop() {
     asked += 1;
-    if (isOffered) volume.dropSuggestion();
+    if (isOffered) drawing.dropSuggestion();
     isOffered = false;
     $("suggestion").hidden = true;
   }
 
   async function ask() {
-    const around = volume.findNew();
+    const around = drawing.findNew();
     drop();
     if (!around || !$("suggests").checked) return;
     const number = asked;
@@ -27,7 +26,7 @@ export function startSuggesting(view, readStrokes) {
       if (number !== asked) return;
       state.textContent = found.voxels ? "" : "Nothing else is suggested.";
       if (!found.voxels) return;
-      volume.showSuggestion(found.box, found.runs, view.box);
+      drawing.showSuggestion(found.box, found.runs, view.box);
       isOffered = true;
       $("suggestion-text").textContent = `Suggested, paler: ${found.voxels.toLocaleString("en")} more (size ${found.size}, ${found.seconds.toFixed(1)} s).`;
       $("suggestion").hidden = false;
@@ -40,7 +39,7 @@ export function startSuggesting(view, readStrokes) {
 
   function take() {
     if (!isOffered) return;
-    volume.takeSuggestion();
+    drawing.takeSuggestion();
     isOffered = false;
     $("suggestion").hidden = true;
     $("paint-state").textContent = "The suggestion is painted.";
