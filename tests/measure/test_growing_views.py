@@ -33,7 +33,8 @@ class HeldCase:
 
 
 def read(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGBA"))
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGBA"))
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (4, 20, 30)])
@@ -63,7 +64,7 @@ def test_large_images_are_thinned_out(small_plan: Callable[..., Any], tmp_path: 
     views = GrowingViews(tmp_path, cases, small_plan().data)
     views.take(cases[0], cases[0].label())
     views.write(1)
-    assert max(Image.open(tmp_path / "0_image.png").size) <= LONGEST_SIDE
+    assert max(read(tmp_path / "0_image.png").shape) <= LONGEST_SIDE
 
 
 def test_what_cannot_be_written_is_left_out(small_plan: Callable[..., Any], tmp_path: Path) -> None:
