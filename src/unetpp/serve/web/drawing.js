@@ -104,11 +104,6 @@ export class Drawing {
     this.nv.drawAddUndoBitmap();
   }
 
-  /** Show the cross also in images, for a person without a mouse. */
-  showCross() {
-    this.nv.opts.crosshairWidth = 0.4;
-  }
-
   /** Paint a disc across the head-to-feet axis. */
   paintDisc([x, y, z], value, size) {
     const [width, height] = this.shape;

@@ -175,6 +175,11 @@ export class VolumeView {
     return count ? sums.map((sum) => Math.round(sum / count)) : [width >> 1, height >> 1, depth >> 1];
   }
 
+  /** Show the cross also in images, for a person without a mouse. */
+  showCross() {
+    this.nv.opts.crosshairWidth = 0.4;
+  }
+
   closeDrawing() {
     if (!this.nv?.drawBitmap) return;
     this.nv.setDrawingEnabled(false);
