@@ -51,6 +51,8 @@ def find_label_doubts(scored: Iterable[tuple[FoldName, ScoredCase]]) -> list[Lab
     ]
     if not known:
         return []
-    usual = sorted(abs(each.gap) for each in known)[(len(known) - 1) // 2]  # the median: what is sought shall not raise it
+    usual = sorted(abs(each.gap) for each in known)[
+        (len(known) - 1) // 2
+    ]  # the median: what is sought shall not raise it
     limit = max(SMALLEST_GAP, ERRORS * usual)
     return sorted((each for each in known if each.gap >= limit), key=lambda each: -each.gap)[:MOST]

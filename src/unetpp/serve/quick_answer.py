@@ -135,10 +135,10 @@ def learn(features: Tensor, strokes: np.ndarray, before: np.ndarray, num_classes
         logits = functional.linear(known, matrix[:, 1:], matrix[:, 0])
         loss = (weights * functional.cross_entropy(logits, target, reduction="none")).sum()
         loss = loss + DECAY * matrix[:, 1:].square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
-    optimizer.step(measure)  # type: ignore[no-untyped-call]
+    optimizer.step(measure)
     with torch.inference_mode():
         found = functional.linear(flat, matrix[:, 1:], matrix[:, 0]).softmax(dim=1)
         return found.T.reshape(num_classes, *before.shape).numpy()
