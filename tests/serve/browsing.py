@@ -63,6 +63,7 @@ def open_result(page: Any) -> None:
 
 def paint(page: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
     """Drag over the image between two places, as fractions of it; the image is square and fills the height."""
+    page.locator("#canvas").scroll_into_view_if_needed()
     box = page.locator("#canvas").bounding_box()
     side = min(box["width"], box["height"])
     left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
