@@ -7,7 +7,8 @@ Each member is trained for so many minutes of steps on fold 0, with the plan tha
 batches, augmentation, schedule and tiles are those of all members, and so is its largest depth. Scores are those of the
 validation cases. Each training appends a line to FOLDER/results.jsonl, where a finished one is not repeated, so that a
 run may be stopped at any time, and parts may run in turn; a FOLDER is for one device. --list names the members. Steps
-and tiles are timed in turn with those of a fixed U-Net, for a ratio that another machine has too.
+and tiles are timed in turn with those of a fixed U-Net, for a ratio that another machine has too. On a CPU with one
+thread (OMP_NUM_THREADS=1) all times are those of the processor, which other work on the machine hardly changes.
 
 --table prints all that FOLDER has of DATA as a table, with 95 % bootstrap intervals over cases, and draws
 FOLDER/DATA/family.svg and family.png: Dice over milliseconds of a tile.

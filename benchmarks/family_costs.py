@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import torch
 from family_members import REFERENCE, Member, list_members
-from timed_training import Phase
+from timed_training import Phase, choose_clock
 from torch import Tensor, nn
 
 from unetpp.errors import UsageError
@@ -147,6 +147,7 @@ def _compare(works: Mapping[Any, Work], device: torch.device) -> list[tuple[floa
 
 def time_in_turn(works: Mapping[Key, Work], device: torch.device, warm_up: int = 1) -> dict[Key, list[float]]:
     """Time functions in rounds of one call each; the seconds of every call."""
+    clock = choose_clock(device)
     for work in [*works.values()] * warm_up:
         work()
     spent: dict[Key, list[float]] = {key: [] for key in works}
@@ -156,10 +157,10 @@ def time_in_turn(works: Mapping[Key, Work], device: torch.device, warm_up: int =
             break
         for key, work in works.items():
             synchronize(device)
-            begun = time.perf_counter()
+            begun = clock()
             work()
             synchronize(device)
-            spent[key].append(time.perf_counter() - begun)
+            spent[key].append(clock() - begun)
     return spent
 
 

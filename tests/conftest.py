@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores, and so do their processes
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ import pytest
 import torch
 
 import unetpp
+from tests.quick import make_quick
 from tests.tiny import TINY
 from unetpp.data.demo import write_demo_data
-from unetpp.measure.depth_table import measure_depths
 from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
-from unetpp.verbs import fold
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -45,13 +43,12 @@ def cases() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def no_memory_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the measuring of memory, which starts processes of some seconds each.
-
-    The run of `trained` has it, because it is made before this is set.
-    """
-    monkeypatch.setattr(fold, "measure_depths", functools.partial(measure_depths, memory=False))
+@pytest.fixture(scope="session", autouse=True)
+def quick_trainings() -> Iterator[pytest.MonkeyPatch]:
+    """Trainings of tests are quick, apart from that of `trained`."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        yield patch
 
 
 @pytest.fixture
@@ -67,11 +64,13 @@ def bodies(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained 2D run, its data in `data/`; read it only."""
+def trained(tmp_path_factory: pytest.TempPathFactory, quick_trainings: pytest.MonkeyPatch) -> Path:
+    """A trained 2D run with all that a training measures and draws, its data in `data/`; read it only."""
     run = tmp_path_factory.mktemp("trained") / "run"
     write_demo_data(run.parent / "data", 2, cases=10, shape=(32, 40))
+    quick_trainings.undo()
     unetpp.train(run.parent / "data", run, epochs=2, device="cpu", set=TINY)
+    make_quick(quick_trainings)
     return run
 
 

@@ -59,6 +59,18 @@ def test_predict_and_save(address: str, trained: Path, tmp_path: Path) -> None:
     assert [*(tmp_path / "out").glob(".*")] == []
 
 
+def test_a_lease_gives_back_what_it_held(address: str, trained: Path, tmp_path: Path) -> None:
+    client, image = Client(address, TOKEN), sorted((trained.parent / "data" / "images").iterdir())[0]
+    with client.lease(idle_s=60) as lease:
+        job = client.predict(image)
+        assert client.save(job, tmp_path).is_file()
+        assert client.renew()["jobs"] == [job["id"]] and lease["idle_s"] == 60
+    with pytest.raises(ServerError, match="job"):
+        client.job(job["id"])
+    with pytest.raises(RuntimeError, match="lease"):
+        client.renew()
+
+
 def test_errors_are_said_in_words(address: str, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(ServerError, match=r"bad\.png: got") as error:
@@ -83,8 +95,8 @@ def test_what_the_page_says_runs(
     image = sorted((trained.parent / "data" / "images").iterdir())[0]
     shutil.copyfile(image, tmp_path / "new_images" / "one.png")
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    exec(compile(block.replace('"small"', '"1"'), "serve.md", "exec"), {})
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    exec(compile("".join(blocks).replace('"small"', '"1"'), "serve.md", "exec"), {})
     assert Path("predictions/one.png").is_file() and "one.png" in capsys.readouterr().out
     if shutil.which("curl") is None:
         pytest.skip("no curl is installed")

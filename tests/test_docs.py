@@ -30,6 +30,7 @@ from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, name_in_file
 from unetpp.plan import read_plan
 from unetpp.settings import dotted_names
+from unetpp.verbs import preparation
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -144,6 +145,7 @@ def test_encoders_on_the_page_are_built() -> None:
 
 
 def test_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "measure_mean_step_seconds", lambda *_: 0.1)  # steps of networks of full size
     write_demo_data(tmp_path / "data" / "nuclei", 2, cases=5, shape=(64, 80))
     write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
     monkeypatch.chdir(tmp_path)
@@ -168,6 +170,7 @@ def test_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(preparation, "measure_mean_step_seconds", lambda *_: 60.0)  # steps of a network of full size
     page = (DOCS / "pretrained-3d.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^    unetpp train (.*)$", page, flags=re.MULTILINE)
     write_demo_data(tmp_path / "DATA", 3, cases=5, shape=(32, 64, 64))  # 80 x 64 x 64 millimetres

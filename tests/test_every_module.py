@@ -33,7 +33,21 @@ COVERED_IN = {
     },
     **{
         f"verbs/{verb}": "verbs/test_journey"
-        for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
+        for verb in (
+            "arguments",
+            "demo",
+            "check",
+            "plan",
+            "train",
+            "training_here",
+            "training_request",
+            "trained_run",
+            "predict",
+            "evaluate",
+            "report",
+            "prune",
+            "info",
+        )
     },
     "verbs/fold": "verbs/test_journey",
     "verbs/cluster_training": "cluster/test_verbs_on_cluster",
@@ -128,6 +142,9 @@ COVERED_IN = {
     "labels/pieces": "labels/test_find_meaning",
     "labels/views": "labels/test_find_meaning",
     "labels/matching": "measure/test_quality",
+    "measure/folder_scores": "measure/test_quality",
+    "measure/prediction_files": "measure/test_quality",
+    "measure/reference_files": "measure/test_quality",
     "measure/curves": "measure/test_verdict",
     "measure/training_rules": "measure/test_verdict",
     "measure/verdict_words": "measure/test_verdict",
@@ -191,6 +208,10 @@ COVERED_IN = {
             "worker",
         )
     },
+    "serve/job_prediction": "serve/test_app",
+    "serve/job_records": "serve/test_app",
+    "serve/job_ends": "serve/test_app",
+    "serve/routes_leases": "serve/test_leases",
     "serve/model_card": "serve/test_model_shelf",
     "serve/routes_corrections": "serve/test_corrections",
     "serve/strokes": "serve/test_corrections",

@@ -96,7 +96,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         write_png(
             found.folder / f"data/images/case{number}.png", label // 2 + rng.integers(0, 60, label.shape, np.uint8)
         )
-    found.run(["train", "data", "--out", "run", "--epochs", "1", "--device", "cpu", *set_options(TINY)])
+    places = (str(found.folder / "run"), str(found.folder / "data/images"))
+    found.run(
+        ["train", "data", "--out", "run", "--epochs", "1", "--device", "cpu", *set_options(TINY)],
+        ["predict", *places, "--out", "named"],
+    )
     yield found
 
 
@@ -111,6 +115,7 @@ def test_the_watch_sees_a_connection_and_a_file(tmp_path: Path) -> None:
 
 
 def test_every_verb_leaves_the_network_and_the_folders_of_the_user_alone(watched: Watched) -> None:
+    call_learned(watched.folder / "run/fold_0/model.safetensors")
     watched.run(
         ["check", "data"],
         ["plan", "data", "--out", "planned", "--epochs", "1", "--device", "cpu"],
@@ -119,9 +124,8 @@ def test_every_verb_leaves_the_network_and_the_folders_of_the_user_alone(watched
         ["evaluate", "out", "data/masks", "--out", "scores.json"],
         ["report", "run"],
         ["prune", "run", "--out", "small.safetensors", "--depth", "1"],
+        ["adapt", "run", "--device", "cpu"],
     )
-    call_learned(watched.folder / "run/fold_0/model.safetensors")
-    watched.run(["adapt", "run", "--device", "cpu"])
 
 
 @pytest.mark.slow
@@ -136,7 +140,6 @@ def test_an_export_and_its_prediction_leave_them_alone_for_long(watched: Watched
 
 def test_files_to_share_hold_no_path_of_the_machine(watched: Watched) -> None:
     """Model files, checkpoints, metrics, plans and reports name the data set and the cases, not where they lie."""
-    watched.run(["predict", str(watched.folder / "run"), str(watched.folder / "data/images"), "--out", "named"])
     files = [*(watched.folder / "run").rglob("*"), watched.folder / "named/predictions.json"]
     shared = [path for path in files if path.is_file() and "cache" not in path.parts and path.name != "data.txt"]
     assert {path.name for path in shared} >= {"model.safetensors", "last.ckpt", "predictions.json", "report.html"}

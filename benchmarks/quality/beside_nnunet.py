@@ -10,7 +10,8 @@ meanwhile included, and predicts with its default size without mirroring. nnU-Ne
 augmentation and mirrored prediction (nnunet_timed.py); only its steps count. Its network begins with 16 channels in
 place of 32, because two cores make but a few steps with more; "own" has the patch and the batch of its own rules for
 1 GB, "patch" those of unetpp. The same function scores the validation cases of both, on the grid of their files.
-Each training appends a line to FOLDER/results.jsonl; those found there are not repeated.
+On one core (taskset -c 0) the minutes of both are those of the processor, which other work on the machine does not
+touch. Each training appends a line to FOLDER/results.jsonl; those found there are not repeated.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from unetpp.plan import Plan, read_plan
 
 Row = dict[str, Any]
 WIDTH = 16
+CORES = len(os.sched_getaffinity(0))
 
 
 def main() -> None:
@@ -123,7 +125,8 @@ def train_unetpp(raw: Path, folder: Path, minutes: float, seed: int) -> Row:
     run, predictions = folder / f"{minutes:g}-{seed}", folder / f"{minutes:g}-{seed}-predictions"
     shutil.rmtree(run, ignore_errors=True)
     started = time.perf_counter()
-    command = [sys.executable, "-m", "unetpp", "train", raw, "--out", run, "--minutes", minutes, "--seed", seed]
+    program = [Path(__file__).parent.parent / "processor_clock.py"] if CORES == 1 else ["-m", "unetpp"]
+    command = [sys.executable, *program, "train", raw, "--out", run, "--minutes", minutes, "--seed", seed]
     subprocess.run([*map(str, command), "--quiet"], check=True)
     trained = time.perf_counter()
     unetpp.predict(run, held_out(raw) / "images", predictions)
@@ -144,8 +147,8 @@ def train_nnunet(python: Path, raw: Path, out: Path, side: str, minutes: float, 
         "nnUNet_raw": str(raw.parent.resolve()),
         "nnUNet_preprocessed": str((out / "preprocessed").resolve()),
         "nnUNet_results": str((out / "results" / f"{side}-{minutes:g}-{seed}").resolve()),
-        "nnUNet_n_proc_DA": str(len(os.sched_getaffinity(0))),
-        "nnUNet_def_n_proc": str(len(os.sched_getaffinity(0))),
+        "nnUNet_n_proc_DA": str(CORES if CORES > 1 else 0),  # 0: in the process whose time is counted
+        "nnUNet_def_n_proc": str(CORES),
     }
     plan = read_plan(out / "planned" / raw.name.split("_", 1)[1] / "plan.json")
     program, prepared = Path(__file__).parent / "nnunet_timed.py", out / f"{raw.name}-{side}.json"

@@ -8,7 +8,8 @@ python nnunet_timed.py train DATASET OUT.json --plans NAME --minutes 5 --seed 0
 DATASET is a folder in $nnUNet_raw. `prepare` plans and prepares it: the first width in place of 32, with nnU-Net's own
 rules for a GPU of `--memory` GB, or with the patch and the batch given. `train` trains fold 0 and writes nnU-Net's own
 predictions of the validation cases (mirrored, as it does by default). Only training steps count as time: nothing that
-nnU-Net does between its epochs. Its polynomial learning rate follows the time. No GPU is used.
+nnU-Net does between its epochs; on one core it is that of the processor. Its polynomial learning rate follows the time.
+No GPU is used.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 
 CORES = len(os.sched_getaffinity(0))
+CLOCK = time.process_time if CORES == 1 else time.perf_counter
 PREPARED, RAW = "nnUNet_preprocessed", "nnUNet_raw"
 """Environment variables of nnU-Net, which is imported where it is used: this module is imported without it, too."""
 
@@ -40,9 +42,9 @@ def make_trainer(seconds: float, *arguments: Any) -> Any:
             while self.spent < seconds:
                 for group in self.optimizer.param_groups:
                     group["lr"] = self.initial_lr * (1 - self.spent / seconds) ** 0.9
-                started = time.perf_counter()
+                started = CLOCK()
                 self.train_step(next(self.dataloader_train))
-                self.spent += time.perf_counter() - started
+                self.spent += CLOCK() - started
                 self.steps += 1
             self.on_train_end()
 

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,8 @@ AnyPath = str | PathLike[str]
 Job = dict[str, Any]
 _UNDONE = ("queued", "running")
 _PIECE = 2**20
+_WAIT_S = 20.0
+"""Seconds that the server waits for the end of a job before it answers; shorter than the patience of proxies."""
 
 
 class ServerError(Exception):
@@ -56,6 +59,7 @@ class Client:
         if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
             raise ValueError(f"address: got {address!r}; expected http:// or https://, such as http://127.0.0.1:8765.")
         self._address, self._token, self._timeout_s = address.rstrip("/"), token, timeout_s
+        self._lease: str | None = None
 
     def models(self) -> list[dict[str, Any]]:
         """List the cards of the models."""
@@ -109,7 +113,8 @@ class Client:
         paths = [Path(path) for path in ([files] if isinstance(files, (str, PathLike)) else files)]
         options = {"tta": tta, "probabilities": probabilities, "uncertainty": uncertainty}
         fields = {name: str(value).lower() for name, value in options.items()}
-        fields |= {name: value for name, value in {"case": case, "model": model}.items() if value is not None}
+        named = {"case": case, "model": model, "lease": self._lease}
+        fields |= {name: value for name, value in named.items() if value is not None}
         boundary = f"unetpp-{secrets.token_hex(12)}"
         parts = _Parts(fields, paths, boundary)
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(parts.length)}
@@ -117,17 +122,64 @@ class Client:
         return self.wait(job, progress) if wait else job
 
     def wait(self, job: Job | str, progress: Callable[[Job], object] | None = None, poll_s: float = 0.2) -> Job:
-        """Wait for the end of a job; raises ServerError if it failed or was cancelled."""
-        found = self.job(job if isinstance(job, str) else job["id"])
-        while found["state"] in _UNDONE:
-            if progress:
+        """Wait for the end of a job; raises ServerError if it failed or was cancelled.
+
+        Args:
+            job: a job, or its id.
+            progress: called with the job while it waits and runs.
+            poll_s: seconds between two of these calls.
+        """
+        id, found = (job, None) if isinstance(job, str) else (job["id"], job)
+        wait_s = poll_s if progress else min(_WAIT_S, self._timeout_s / 2)  # the server answers at once when it ends
+        while found is None or found["state"] in _UNDONE:
+            if progress and found:
                 progress(found)
-            time.sleep(poll_s)
-            found = self.job(found["id"])
+            asked = time.monotonic()
+            found = self._ask_job("GET", f"/v1/jobs/{id}", query={"wait_s": wait_s})
+            if found["state"] in _UNDONE and time.monotonic() - asked < wait_s / 2:
+                time.sleep(poll_s)  # a server that stops, or an older one, does not wait
         if found["state"] != "done":
             problem = found["problem"] or {}
             text = f"{problem.get('where')}: got {problem.get('got')}; expected {problem.get('expected')}."
             raise ServerError(422, f"{text} {problem.get('action')}" if problem else found["state"], [problem])
+        return found
+
+    @contextmanager
+    def lease(self, idle_s: float | None = None, model: str | None = None) -> Iterator[dict[str, Any]]:
+        """Hold what is predicted in this context; at its end, the server removes its uploads, jobs and results.
+
+            with client.lease():
+                client.save(client.predict("one.png"), "predictions")
+
+        If this process dies, the server does so after the idle time. Predictions and questions about jobs renew the
+        lease; a client that pauses for longer calls `renew`.
+
+        Args:
+            idle_s: seconds without a use after which it ends; None: the longest of the server, by default 600.
+            model: id of a model that stays loaded meanwhile.
+
+        Yields:
+            The lease: id, idle_s, left_s, model, jobs.
+
+        Raises:
+            ServerError: too many leases, or no such model.
+        """
+        content = json.dumps({"idle_s": idle_s, "model": model}).encode()
+        headers = {"Content-Type": "application/json"}
+        lease = self._ask_json("POST", "/v1/leases", content=content, headers=headers)
+        self._lease, outer = lease["id"], self._lease
+        try:
+            yield lease
+        finally:
+            self._lease = outer
+            with suppress(ServerError):  # it has ended, or so has the server
+                self._open("DELETE", f"/v1/leases/{lease['id']}").close()
+
+    def renew(self) -> dict[str, Any]:
+        """Renew the lease of the present context; raises ServerError if it has ended, RuntimeError without one."""
+        if self._lease is None:
+            raise RuntimeError("renew: got no lease; expected a call within `with client.lease():`.")
+        found: dict[str, Any] = self._ask_json("POST", f"/v1/leases/{self._lease}/renew")
         return found
 
     def cancel(self, job: Job | str) -> Job:

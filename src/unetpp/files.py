@@ -181,8 +181,14 @@ def _lock_on_windows(file: IO[Any], wait: bool) -> bool:
             time.sleep(0.1)
 
 
-def append_line(path: Path, text: str) -> None:
-    """Append one line, durably: after a crash it is there or not, or it is cut, which `read_json_lines` leaves out.
+def append_line(path: Path, text: str, durable: bool = True) -> None:
+    """Append one line: after a crash it is there or not, or it is cut, which `read_json_lines` leaves out.
+
+    Args:
+        path: the file.
+        text: the line.
+        durable: wait until this line and those before it are on the disk, so that they survive a crash of the machine;
+            one of the process they survive in any case.
 
     Raises:
         WriteError: no space, no permission, no such folder.
@@ -192,7 +198,8 @@ def append_line(path: Path, text: str) -> None:
         with path.open("ab", buffering=0) as file:
             if (written := file.write(line)) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{written} of {len(line)} bytes")
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except OSError as error:
         raise WriteError(path, _describe(error), "to write it", _action(error)) from error
 

@@ -159,11 +159,16 @@ class RunFolder:
             fold: name of the fold.
             data: the data set; empty: the path that the run remembers.
         """
-        if self.cascade:  # its first stage is trained with its fold alone
-            parent = self.path.absolute().parent.name.removeprefix("fold_")
-            return self.cascade.write_resume(int(parent) if parent.isdecimal() else parent, data)
+        run, fold = self.find_trained(fold)
         other = ["--fold", fold] if str(fold) != "0" else []
-        return write_command("train", data or self.recall_data(), "--out", self.path, *other, "--resume")
+        return write_command("train", data or run.recall_data(), "--out", run.path, *other, "--resume")
+
+    def find_trained(self, fold: FoldName) -> tuple[RunFolder, FoldName]:
+        """Return the run and the fold by which a fold is trained: the first stage of a cascade has none of its own."""
+        if not self.cascade:
+            return self, fold
+        parent = self.path.absolute().parent.name.removeprefix("fold_")
+        return self.cascade, int(parent) if parent.isdecimal() else parent
 
     def unmeasured_folds(self) -> list[FoldName]:
         """List the folds with a model but no scores: training has not ended, or the scores were not saved."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.processes import IMPORTED, SERVER
 
 from unetpp.cluster.engine import Engine
 from unetpp.progress import Silence
@@ -28,10 +29,16 @@ def heard() -> Heard:
 @pytest.fixture(scope="session")
 def engine(heard: Heard) -> Iterator[Engine]:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    import dask
+    from distributed.utils import get_mp_context
+
     from unetpp.cluster.opening import open_engine
 
-    with open_engine("local:2", heard) as opened:
-        yield opened
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context()  # which says what the server of all tests imports: less than workers need
+        SERVER.set_forkserver_preload([*IMPORTED, "distributed"])
+        with open_engine("local:2", heard) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from unetpp.progress import Silence
 from unetpp.run_folder import RunFolder
 from unetpp.verbs import cluster_training
 from unetpp.verbs.fold_time import Clock
+from unetpp.verbs.training_request import TrainingRequest
 
 
 def read(folder: Path) -> dict[str, bytes]:
@@ -67,8 +67,7 @@ def test_folds_side_by_side_and_not_again(address: str, tmp_path: Path, monkeypa
     before = read(out / "fold_1")
     run.metrics_file(0).unlink()  # as if the command had died before its end
     noted: list[set[str]] = []
-    verb = import_module("unetpp.verbs.train")
-    monkeypatch.setattr(verb, "_note_start", lambda start, plan, held_out, *rest: noted.append(set(held_out)))
+    monkeypatch.setattr(TrainingRequest, "note_start", lambda self, plan, held_out: noted.append(set(held_out)))
     again = unetpp.train(cells, out, resume=True, **options)
     assert noted == [{"cells_00", "cells_01", "cells_02"}]  # those of all folds
     assert len(again.folds) == 3 and run.metrics(0)

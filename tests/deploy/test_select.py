@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 from tests.tiny import TINY, run_cli
+from tests.train.test_regions import write_spheres
 
 import unetpp
 from unetpp.data.demo import write_demo_data
 from unetpp.data.folds import make_splits, read_splits, write_splits
+from unetpp.data.parts import split_dataset
 from unetpp.deploy.select.calibrating import compute_ece, fit_temperature
 from unetpp.deploy.select.candidates import Counted, Key, judge_candidates, list_candidates
 from unetpp.deploy.select.post_processing import choose_steps, choose_threshold, count
@@ -25,10 +27,11 @@ from unetpp.deploy.select.study import CaseStore
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.layouts.cases import find_cases
-from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
+from unetpp.run_folder import RunFolder
 from unetpp.selection import HOLES, LARGEST, SELECTED, SMALLEST, Selection, Step, read_selection
-from unetpp.verbs import fold
+from unetpp.verbs.preparation import recall_reading
+from unetpp.verbs.request import read_reading
 
 MORE = TINY | {"model.topology": "unet", "model.widths": [6, 8, 8]}
 
@@ -42,10 +45,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for run in ("nested", "plain"):
         (folder / run).mkdir()
         write_splits(folder / run / "splits.json", splits)
-    with pytest.MonkeyPatch.context() as patch:  # memory takes a process for each size
-        patch.setattr(fold, "measure_depths", functools.partial(measure_depths, memory=False))
-        unetpp.train(folder / "data", folder / "nested", epochs=2, device="cpu", set=TINY, fold="all", select=True)
-        unetpp.train(folder / "data", folder / "plain", epochs=2, device="cpu", set=MORE, fold=0)
+    unetpp.train(folder / "data", folder / "nested", epochs=2, device="cpu", set=TINY, fold="all", select=True)
+    unetpp.train(folder / "data", folder / "plain", epochs=2, device="cpu", set=MORE, fold=0)
     return folder / "nested", folder / "plain"
 
 
@@ -282,6 +283,39 @@ def make_pair(runs: tuple[Path, Path], chosen: Path, tmp_path: Path) -> Path:
         for number, run in enumerate(runs, start=1)
     ]
     return rewrite(folder, members=members, tta=False, steps=[], threshold=0.5, temperature={"value": 1.0})
+
+
+def test_regions_are_compared_as_they_are_scored_and_predicted_with_all_of_it(tmp_path: Path) -> None:
+    data, run, out = write_spheres(tmp_path / "data", 2, cases=6), tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    write_splits(run / "splits.json", make_splits(find_cases(data).cases, folds=2))
+    settings = TINY | {"data.dims": 2, "train.steps_per_epoch": 20, "train.learning_rate": 0.05}
+    unetpp.train(data, run, epochs=1, device="cpu", set=settings, fold="all", select=True)
+    found = read_selection(run / "selected")
+    (best,) = (each for each in found.candidates if each.chosen)
+    assert len(found.candidates) == 4 and best.dice is not None
+    assert all(set(each.before) == {"whole", "core", "enhancing"} for each in found.tried)
+    page = (run / "selected" / "select.html").read_text(encoding="utf-8")
+    assert "enhancing" in page
+    opened = open_runs([run])
+    cases = split_dataset(find_cases(data), read_reading(recall_reading(RunFolder(run)))).cases
+    keys = [Key(((0, size),), False) for size in opened[0].sizes.numbers]
+    predictors = FoldPredictors(opened, unetpp.load(run, "cpu").device)
+    scored = score_candidates(opened, keys, cases, predictors, lambda done, total: None)
+    for case, *counts in zip(scored.cases, *(scored.counts[key] for key in keys), strict=True):
+        file = opened[0].files[opened[0].validated[case.id]]
+        expected = evaluate_cases(unetpp.load(file, "cpu", "torch"), [case])
+        for key, counted in zip(keys, counts, strict=True):
+            assert counted.dice() == pytest.approx(expected[key.members[0][1]].mean.dice, abs=1e-6)
+    steps = [{"kind": "largest", "classes": [1, 2, 3]}, {"kind": "holes", "classes": [2, 3]}]
+    rewrite(run / "selected", steps=steps, threshold=0.5, temperature={"value": 1.5})
+    assert run_cli("predict", run / "selected", data / "imagesTr", "--out", out, "--device", "cpu").code == 0
+    for path in out.glob("*.nii.gz"):
+        values = np.asarray(nibabel.load(path).dataobj)[..., 0]
+        assert ndimage.label(values > 0, np.ones((3, 3)))[1] <= 1
+        core = np.isin(values, (2, 3))
+        assert not (ndimage.binary_fill_holes(core) & (values == 0)).any()
+    assert len(list(out.glob("*.nii.gz"))) == 6
 
 
 def make_counts(dice: list[float]) -> list[Counted]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,16 @@ def test_what_is_appended_is_read_and_a_cut_line_is_left_out(tmp_path: Path) -> 
     assert list(journal.read()) == [ONE, TWO]
     journal.remove()
     assert not journal.folder.exists()
+
+
+def test_records_are_on_the_disk_within_a_second_of_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, seconds, synced = Journal(tmp_path), iter([10.0, 10.0, 10.4, 11.1, 11.1, 11.2]), list[int]()
+    monkeypatch.setattr("unetpp.infer.journal.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr("unetpp.files.os.fsync", lambda number: synced.append(len(list(journal.read()))))
+    for _ in range(4):
+        journal.append([ONE])
+    assert len(list(journal.read())) == 4  # what a process survives, in any case
+    assert synced == [1, 3]
 
 
 def test_a_part_removes_its_own_and_the_whole_removes_all(tmp_path: Path) -> None:
@@ -52,13 +63,14 @@ def test_a_folder_that_is_removed_just_before_a_line_is_written_is_made_again(
 ) -> None:
     journal, calls = Journal(tmp_path), list[Path]()
 
-    def write(path: Path, text: str) -> None:
+    def write(path: Path, text: str, durable: bool) -> None:
         calls.append(path)
         if len(calls) < 3:
             path.parent.rmdir()
-        append_line(path, text)
+        append_line(path, text, durable)
 
     monkeypatch.setattr("unetpp.infer.journal.append_line", write)
+    journal.begin()
     journal.append([ONE])
     assert list(journal.read()) == [ONE] and len(calls) == 3
 

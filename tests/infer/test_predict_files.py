@@ -22,7 +22,7 @@ from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.predict_files import WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.record import COLUMNS, PredictionRecord, measure_size
-from unetpp.measure.quality import evaluate_folders
+from unetpp.measure.folder_scores import evaluate_folders
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan, Normalization
 from unetpp.results import LOW, SPECKLED, Predicted

@@ -18,7 +18,8 @@ from unetpp.errors import DataError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
-from unetpp.measure.quality import evaluate_cases, evaluate_folders
+from unetpp.measure.folder_scores import evaluate_folders
+from unetpp.measure.quality import evaluate_cases
 from unetpp.measured import tabulate_cases
 from unetpp.plan import LabelPlan, Plan
 from unetpp.volume import Geometry

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.processes import start
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model
 
@@ -77,7 +77,7 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    mp.spawn(work, args=(str(tmp_path),), nprocs=PROCESSES)
+    start(work, PROCESSES, str(tmp_path))
     each = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     for name, fields in NETWORKS.items():
         network = network_of(fields)

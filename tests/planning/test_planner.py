@@ -11,6 +11,7 @@ import torch
 from unetpp.data.preprocess import network_grid
 from unetpp.errors import PlanError
 from unetpp.plan import ChannelRange, LabelPlan, Plan
+from unetpp.planning import planner
 from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
@@ -356,6 +357,24 @@ def test_a_resolution_reaches_the_plan() -> None:
     assert "short" in short.reasons["data.resolution"] and short.data.resolution == "full"
     assert plan_for(**body, minutes=600, cases=9).data.resolution == "full"
     assert cascade.train.minutes == full.train.minutes and "40%" in cascade.reasons["train.minutes"]
+
+
+@pytest.mark.parametrize("resolution", ["full", "low"])
+def test_sizes_are_planned_once_for_each_grid(resolution: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Any] = []
+    original = planner.SizePlanner.plan
+
+    def watch(self: Any) -> Any:
+        planned.append(self.data)
+        return original(self)
+
+    monkeypatch.setattr(planner.SizePlanner, "plan", watch)
+    body: dict[str, Any] = {"dims": 3, "median_shape": (300, 512, 512), "median_spacing_mm": (1.5, 0.8, 0.8)}
+    plan = plan_for(**body, settings={"data.resolution": resolution})
+    grids = [data.spacing_mm for data in planned]
+    assert len(grids) == len(set(grids)) and plan.data.spacing_mm in grids
+    assert (len(grids) == 1) == (resolution == "full")
+    assert plan.reasons["train.patch"]
 
 
 @pytest.mark.parametrize(

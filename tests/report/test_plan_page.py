@@ -57,6 +57,10 @@ def test_a_plan_for_a_gpu_elsewhere_is_not_timed_and_the_page_says_so(
     assert "No training step was timed" in text
     refused = run_cli("train", cells, "--out", tmp_path / "run", "--vram", 2)
     assert refused.code == 2 and "--vram: got no GPU in this machine" in refused.stderr
+    reused = run_cli("train", cells, "--out", tmp_path / "run", "--device", "cpu", "--dry-run")
+    assert reused.code == 0 and "made for the memory of a GPU, with patches of 32 x 32 and --set train.batch=2; " in (
+        " ".join(reused.stderr.split())
+    )
     dry = run_cli("train", cells, "--out", tmp_path / "dry", "--vram", 2, "--dry-run", *set_options(TINY))
     assert dry.code == 0 and "the progress display tells when" in dry.stdout, dry.stderr
     small = run_cli("plan", cells, "--out", tmp_path / "small", "--vram", 0.0001, *set_options(TINY))

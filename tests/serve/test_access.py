@@ -12,8 +12,10 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState
 
 from unetpp.errors import UsageError
+from unetpp.serve import access
 from unetpp.serve.access import AccessLayer, is_loopback, read_tokens, require_token_for
 from unetpp.serve.limits import Limits
+from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
 
 TOKEN = "0123456789abcdef"
@@ -120,3 +122,42 @@ def test_slow_clients_give_up_their_place() -> None:
     with pytest.raises(Exception, match="nothing for") as error:
         asyncio.run(layer(scope, never, never))  # type: ignore[arg-type]
     assert error.value.status_code == 408  # type: ignore[attr-defined]
+
+
+def upload_in_pieces(layer_limits: Limits, pause_s: float, require_room: Any = None) -> None:
+    """Send an upload of an unknown length, piece by piece, to an application that reads all of it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    sent = iter([b"x" * 10] * 50)
+
+    async def receive() -> Any:
+        await asyncio.sleep(pause_s)
+        piece = next(sent, b"")
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [(b"host", b"127.0.0.1")]}
+    asyncio.run(AccessLayer(app, (), layer_limits, require_room)(scope, receive, receive))  # type: ignore[arg-type]
+
+
+def test_uploads_that_drip_give_up_their_place() -> None:
+    with pytest.raises(Refused, match="faster") as error:
+        upload_in_pieces(Limits(chunk_seconds=0.03, slowest_bytes=1e6), 0.01)
+    assert error.value.status_code == 408
+    upload_in_pieces(Limits(chunk_seconds=30, slowest_bytes=1e6), 0)
+
+
+def test_room_is_looked_for_while_an_upload_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "CHECK_BYTES", 100)
+    asked: list[tuple[int, int]] = []
+
+    def require_room(coming: int, received: int) -> None:
+        asked.append((coming, received))
+        if received >= 300:
+            raise Refused(507, "upload", "300", "less")
+
+    with pytest.raises(Refused, match="300"):
+        upload_in_pieces(Limits(), 0, require_room)
+    assert asked == [(0, 0), (100, 100), (100, 200), (100, 300)]

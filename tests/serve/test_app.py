@@ -7,6 +7,7 @@ import itertools
 import json
 import sqlite3
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,42 @@ def test_a_full_queue_refuses(make_state: MakeState, open_client: OpenClient, tr
     assert len([*(state.store.folder / "jobs").iterdir()]) <= 1  # nothing is left of it
 
 
+def test_small_images_are_predicted_together(make_state: MakeState, open_client: OpenClient, trained: Path) -> None:
+    state = make_state(limits={"together": 4})
+    run, begun = state.prediction.run, threading.Barrier(4, timeout=60)
+
+    def run_together(job: Job, progress: Any) -> dict[str, Any]:
+        begun.wait()  # broken unless four run at the same time
+        return run(job, progress)
+
+    state.prediction.run = run_together  # type: ignore[method-assign]
+    client = open_client(state)
+    names = [case["id"] for case in client.get("/v1/cases").json()[:4]]
+    ids = [client.post("/v1/predict", data={"case": name}).json()["id"] for name in names]
+    jobs = [client.get(f"/v1/jobs/{id}", params={"wait_s": 60}).json() for id in ids]
+    assert [job["state"] for job in jobs] == ["done"] * 4
+    predictor = unetpp.load(trained, "cpu", "torch")
+    for id, name in zip(ids, names, strict=True):
+        path = trained.parent / "data" / "images" / f"{name}.png"
+        served = client.get(f"/v1/jobs/{id}/result", params={"size": "2"}).content
+        found = np.asarray(Image.open(io.BytesIO(served))) > 0
+        assert (found != (predictor.predict(path, depth=2) > 0)).mean() < 0.01
+
+
+def test_who_waits_for_a_job_is_told_at_its_end(make_state: MakeState, open_client: OpenClient, trained: Path) -> None:
+    state = make_state()
+    state.worker.run = lambda: None  # type: ignore[method-assign]
+    client = open_client(state)
+    id = client.post("/v1/predict", data={"case": image_of(trained).stem}).json()["id"]
+    started = time.monotonic()
+    assert client.get(f"/v1/jobs/{id}", params={"wait_s": 0.1}).json()["state"] == "queued"
+    assert time.monotonic() - started >= 0.1
+    cancel = threading.Timer(0.2, state.store.cancel, [id])
+    cancel.start()
+    assert client.get(f"/v1/jobs/{id}", params={"wait_s": 60}).json()["state"] == "cancelled"
+    assert time.monotonic() - started < 30
+
+
 def test_a_running_job_is_cancelled_between_tiles(
     make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, trained: Path
 ) -> None:
@@ -135,7 +172,7 @@ def test_a_full_disk_does_not_end_the_predictions(
     save, failures = state.store.save, iter(range(6))
 
     def fail_at_first(job: Job) -> None:
-        if threading.current_thread() is state.worker and next(failures, None) not in (None, 3):
+        if threading.current_thread() in state.worker._threads and next(failures, None) not in (None, 3):
             raise sqlite3.OperationalError("database or disk is full")
         save(job)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from tests.conftest import toy_plan
 from tests.serve.conftest import MakeState, predict
 
 import unetpp
+from unetpp.data.case_files import open_case_image
 from unetpp.layouts.dataset import Case
+from unetpp.layouts.dataset_json import read_dataset_json
+from unetpp.plan import Region
 from unetpp.serve.corrections import CorrectionSet, _copy_images
 from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
+from unetpp.serve.strokes import Correction
 from unetpp.serve.training_data import gather
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -38,6 +44,29 @@ def save(client: TestClient, job: dict[str, Any], painted: np.ndarray, **values:
     view = job["view"]
     body = {"shape": list(painted.shape), "affine": view["affine"], "runs": runs_of(painted), **values}
     return client.post(f"/v1/jobs/{job['id']}/corrections", json=body)
+
+
+def test_regions_are_corrected_by_their_classes(tmp_path: Path) -> None:
+    data = toy_plan(num_classes=3).data.model_copy(
+        update={"regions": (Region(name="whole", values=(1, 2)), Region(name="core", values=(2,)))}
+    )
+    (tmp_path / "in").mkdir()
+    image, predicted = tmp_path / "in" / "a.png", tmp_path / "p" / "a.png"
+    predicted.parent.mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(image)
+    Image.fromarray(np.ones((8, 8), np.uint8)).save(predicted)
+    case = Case("a", (image,))
+    correction = Correction(shape=(8, 8, 1), affine=np.diag([1.0, -1, 1, 1]).tolist(), runs=[(0, 8, 2)])
+    found = CorrectionSet(tmp_path / "c")
+    found.save(correction, case, open_case_image(case, data), predicted, data, "job")
+    Image.fromarray(np.arange(64, 128, dtype=np.uint8).reshape(8, 8)).save(image)
+    found.save(correction, replace(case, id="b"), open_case_image(case, data), predicted, data, "job")
+    checked = unetpp.check(tmp_path / "c", progress=False)
+    assert not checked.problems and checked.cases == 2
+    described = read_dataset_json(tmp_path / "c", "c")
+    assert described.regions == data.regions and described.classes == {0: "background", 1: "class_1", 2: "core"}
+    values = np.asarray(Image.open(tmp_path / "c" / "labels" / "a.png"))
+    assert sorted(np.unique(values)) == [1, 2]
 
 
 def test_a_corrected_image_is_a_case(client: TestClient, trained: Path, tmp_path: Path) -> None:

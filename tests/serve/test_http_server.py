@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,46 @@ def test_connections_without_a_request_give_up_their_place(
         with contextlib.ExitStack() as stack:
             idle = [stack.enter_context(socket.create_connection(place, 30)) for _ in range(12)]
             idle[0].sendall(b"GET /healthz HTT")
-            assert {each.recv(100) for each in idle} == {b""}  # closed by the server
+            answers = {each.recv(12) for each in idle}
+        assert answers == {b"", b"HTTP/1.1 503"}  # closed after a while, and refused at once
         assert Client(f"http://127.0.0.1:{place[1]}").jobs() == []
+    finally:
+        server.stop()
+        thread.join(30)
+
+
+def test_connections_beyond_the_limit_are_refused_in_words(make_state: MakeState) -> None:
+    server = HttpServer(make_state([], data=None, run=Path(), limits={"connections": 4}))
+    opened = listen("127.0.0.1", 0)
+    thread, place = start_in_thread(server, opened), opened.getsockname()
+    try:
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(socket.create_connection(place, 30)) for _ in range(12)]
+            answers = [each.recv(10_000) for each in connections[4:8]]  # the first four have a place and hear nothing
+            for head, _, body in (answer.partition(b"\r\n\r\n") for answer in answers):
+                assert head.startswith(b"HTTP/1.1 503") and b"Retry-After" in head
+                assert "too many open connections" in json.loads(body)["detail"]
+            connections[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert connections[0].recv(100).startswith(b"HTTP/1.1 200")
+        assert Client(f"http://127.0.0.1:{place[1]}").jobs() == []
+    finally:
+        server.stop()
+        thread.join(30)
+
+
+def test_who_does_not_read_gives_up_its_place(make_state: MakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "IDLE_S", 0.2)
+    server, opened = HttpServer(make_state([], data=None, run=Path())), listen("127.0.0.1", 0)
+    thread, place = start_in_thread(server, opened), opened.getsockname()
+    try:
+        with socket.socket() as greedy:
+            greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            greedy.settimeout(30)
+            greedy.connect(place)
+            ask = b"GET /web/vendor/niivue.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            greedy.sendall(ask * 10)
+            while server.server_state.connections or not server.server_state.total_requests:
+                time.sleep(0.01)
     finally:
         server.stop()
         thread.join(30)

@@ -31,16 +31,40 @@ def test_jobs_are_taken_in_order(tmp_path: Path) -> None:
     assert second is not None and second.position == 1  # behind the one that runs
     assert store.take(lambda: True) is None
     assert store.cancel("job1")
+    store.save(running.model_copy(update={"state": JobState.DONE}))
     third = store.take(lambda: False)
     assert third is not None and third.id == "job2"
     assert store.find("none") is None
     store.close()
 
 
+def test_small_images_begin_beside_others(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    sizes = [("m", None), ("m", 200), ("m", 50), ("other", 50), ("m", 50)]
+    for number, (model, voxels) in enumerate(sizes):
+        store.add(make(number).model_copy(update={"model": model, "voxels": voxels}), 10)
+
+    def take() -> str | None:
+        job = store.take(lambda: False, small_voxels=100, wait_s=0.0)
+        return job and job.id
+
+    assert take() == "job0"  # of unknown size: it counts as large
+    assert take() == "job2"  # small, and passes the large one that has to wait
+    assert take() is None  # the next is of another model: nobody passes it
+    finished = store.find("job0")
+    assert finished is not None
+    store.save(finished.model_copy(update={"state": JobState.DONE}))
+    assert take() == "job1" and take() is None
+    for id in ("job1", "job2"):
+        store.remove(id)
+    assert take() == "job3" and take() is None
+    store.close()
+
+
 def test_a_waiting_thread_is_woken(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     found: list[Job | None] = []
-    thread = threading.Thread(target=lambda: found.append(store.take(lambda: False, 30)))
+    thread = threading.Thread(target=lambda: found.append(store.take(lambda: False, wait_s=30)))
     thread.start()
     store.add(make(1), 10)
     thread.join(10)

@@ -72,6 +72,22 @@ def test_tiles_of_the_segmentation_have_its_classes(large: tuple[TestClient, dic
     assert not (outlines & ~(labels > 0)).any()
 
 
+def test_a_part_of_a_large_segmentation_is_read_by_itself(
+    large: tuple[TestClient, dict[str, Any], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, job, _ = large
+    result = tifffile.imread(io.BytesIO(client.get(f"/v1/jobs/{job['id']}/result").content)) > 0
+    take(client, job, "labels/8/0_0.png")
+    take(client, job, "image/8/0_0.png")
+    monkeypatch.setattr(tiles, "open_image", None)  # neither is opened again
+    monkeypatch.setattr(ServerState, "open_image", None)
+    height = job["view"]["shape"][1]
+    part = client.get(f"/v1/jobs/{job['id']}/view/labels?box=4,12,{height - 9},{height - 2},0,1")
+    shown = np.asarray(nibabel.Nifti1Image.from_bytes(part.content).dataobj)[..., 0]
+    assert np.array_equal(shown.T[::-1] > 0, result[2:9, 4:12])
+    assert client.get(f"/v1/jobs/{job['id']}/view/image?box=4,12,0,7,0,1").status_code == 200
+
+
 @pytest.mark.parametrize(
     "place",
     [

@@ -1,4 +1,4 @@
-"""Processes that train together, for tests: spawned, over gloo on this machine."""
+"""Processes that train together, for tests, over gloo on this machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 
+from tests.processes import start
 from unetpp.rank_place import RankPlace
 from unetpp.runtime.ranks import Ranks, join
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def spawn(work: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
     """Call `work(ranks, *arguments)` in each of `size` processes; return what they return, tensors and such."""
     folder.mkdir(parents=True, exist_ok=True)
-    mp.spawn(_join_and_work, args=(work, size, find_port(), str(folder), arguments), nprocs=size)
+    start(_join_and_work, size, work, size, find_port(), str(folder), arguments)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from tests.plans import small_plan
+from tests.processes import SERVER
 from tests.train.rank_processes import CPU, find_port, join_here, spawn
 from tests.train.test_trainer import make_store
 from unetpp.data.store import StoredCase
@@ -215,8 +215,8 @@ def die_after_step(rank: int, port: int, folder: str) -> None:
 
 def test_a_lost_rank_is_named_with_its_machine(tmp_path: Path) -> None:
     make_store(tmp_path)
-    context, port = mp.get_context("spawn"), find_port()
-    both = [context.Process(target=die_after_step, args=(rank, port, str(tmp_path))) for rank in range(2)]
+    port = find_port()
+    both = [SERVER.Process(target=die_after_step, args=(rank, port, str(tmp_path))) for rank in range(2)]
     for process in both:
         process.start()
     for process in both:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiny import run_cli
 
 import unetpp
 from unetpp.errors import DataError, ModelFileError, UnetppError, UsageError
@@ -90,6 +91,21 @@ def test_the_same_command_again_is_refused_before_anything_is_read(stopped: RunF
     )
     assert "got a training that was stopped at step 9; expected a new run. Continue it: `" in done.stderr
     assert f"{stopped.write_resume(0)}`; or choose another" in done.stderr
+
+
+@pytest.mark.parametrize("fold", [0, 1, "all"])
+def test_folds_without_their_plan_are_not_planned_again(trained: Path, tmp_path: Path, fold: int | str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("cache"))
+    expected = (run / "plan.json").read_text()
+    (run / "plan.json").unlink()
+    with pytest.raises(
+        UsageError, match=r"plan\.json: got no such file, though fold 0 has begun; .*Put it back: .*--json"
+    ):
+        unetpp.train(trained.parent / "data", run, device="cpu", fold=fold, resume=True)
+    assert not (run / "plan.json").exists()
+    (run / "plan.json").write_text(json.dumps(run_cli("info", run, "--json").json["plan"]))
+    assert read_plan(run / "plan.json") == Plan.from_json(expected)
 
 
 def test_the_command_is_that_of_the_folds_that_were_asked_for(stopped: RunFolder, trained: Path) -> None:

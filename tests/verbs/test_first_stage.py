@@ -138,6 +138,10 @@ def test_what_comes_after_a_first_stage_is_said_of_its_cascade(copied: Path) -> 
     first = RunFolder(copied).first_stage(0)
     assert unetpp.report(first.path, progress=False).command == write_command("report", copied)
     assert unetpp.info(first.path, progress=False).command == write_command("report", copied)
+    page = (first.path / "report.html").read_text(encoding="utf-8")
+    assert write_command("report", copied.name) in page and "--out first_stage" not in page
+    with pytest.raises(UsageError, match=f"the first stage of a cascade; .* Name {copied}"):
+        open_runs([first.path])
     for fold in first.folds():
         (first.fold(fold) / "model.safetensors").unlink()
     assert unetpp.info(first.path, progress=False).command == RunFolder(copied).write_resume(0)
@@ -185,6 +189,10 @@ def test_a_dry_run_tells_of_both_stages_and_writes_nothing(cascade: Path, tmp_pa
 
     planned, low = plan("cascade", True), plan("low", False)
     assert "two networks at" in planned.to_text() and not (tmp_path / "cascade").exists()
+    assert (
+        " at low resolution, " + " x ".join(f"{mm:.3g}" for mm in low.plan.data.spacing_mm) + " mm; " in low.to_text()
+    )
+    assert "low resolution" not in planned.summarize()
     assert low.plan.data.resolution == "low" and not RunFolder(tmp_path / "low").first_plan.exists()
     assert "3D at low resolution, chosen" in low.page.read_text() if low.page else False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 import shutil
 import signal
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from tests.processes import Command
 from tests.tiny import TINY, TINY_3D, run_cli, set_options
 
 import unetpp
@@ -441,21 +441,8 @@ def test_volumes_keep_their_grid(bodies: Path, tmp_path: Path) -> None:
 LONGER = TINY | {"train.steps_per_epoch": 60, "train.checkpoint_minutes": 0.001}
 
 
-def train_command(cells: Path, run: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "unetpp",
-        "train",
-        str(cells),
-        "--out",
-        str(run),
-        "--epochs",
-        "2",
-        "--device",
-        "cpu",
-        *set_options(LONGER),
-    ]
+def start_training(cells: Path, run: Path, *more: str) -> Command:
+    return Command("train", cells, "--out", run, "--epochs", 2, "--device", "cpu", *more, *set_options(LONGER))
 
 
 @pytest.fixture(scope="module")
@@ -463,29 +450,27 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was never stopped, its data in `data/`."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_demo_data(folder / "data", 2, cases=10, shape=(32, 40))
-    subprocess.run(train_command(folder / "data", folder / "run"), capture_output=True, check=True)
+    unetpp.train(folder / "data", folder / "run", epochs=2, device="cpu", set=LONGER)
     return folder / "run"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_stopped_run_resumes_to_the_same_weights(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
-    command = train_command(uninterrupted.parent / "data", run)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        wait_for(run / "fold_0" / "last.ckpt", process)
-        os.kill(process.pid, number)
-        _, stderr = process.communicate(timeout=60)
+    process = start_training(uninterrupted.parent / "data", run)
+    wait_for(run / "fold_0" / "last.ckpt", process)
+    process.send_signal(number)
+    _, stderr = process.communicate()
     assert "Traceback" not in stderr
     assert process.returncode == (1 if number != signal.SIGKILL else -signal.SIGKILL)
     assert number == signal.SIGKILL or "--resume" in stderr
     assert not (run / "fold_0" / "metrics.json").exists(), "training had ended before it was stopped"
-    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert resumed.returncode == 0, resumed.stderr
+    unetpp.train(uninterrupted.parent / "data", run, device="cpu", resume=True)
     assert weights_agree(uninterrupted / "fold_0" / "model.safetensors", run / "fold_0" / "model.safetensors")
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
+def wait_for(path: Path, process: Command) -> None:
+    for _ in range(6000):
         if path.exists() or process.poll() is not None:
             return
         time.sleep(0.05)

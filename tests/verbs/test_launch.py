@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.tiny import TINY, run_process, set_options
+from tests.processes import Command, run_command
+from tests.tiny import TINY, set_options
 from tests.train.rank_processes import find_port
 from tests.train.test_ranks import differ
 from tests.verbs.test_two_at_once import data  # noqa: F401
@@ -30,9 +31,8 @@ PLAIN = {name: value for name, value in os.environ.items() if not name.startswit
 
 def start_tasks(
     count: int, *tokens: object, each: Sequence[Sequence[str]] = ((), ()), **settings: Any
-) -> list[subprocess.Popen[str]]:
+) -> list[Command]:
     """Start tasks with the environment that srun gives them."""
-    command = [sys.executable, "-m", "unetpp", "train", *map(str, tokens), *set_options(SETTINGS | settings)]
     shared = {
         "SLURM_NTASKS": str(count),
         "SLURM_STEP_ID": "0",
@@ -40,13 +40,12 @@ def start_tasks(
         "MASTER_PORT": str(find_port()),
         "OMP_NUM_THREADS": "1",
     }
+    words = ("train", *tokens, *set_options(SETTINGS | settings))
     return [
-        subprocess.Popen(
-            [*command, *each[rank]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**PLAIN, **shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+        Command(
+            *words,
+            *each[rank],
+            environment={**PLAIN, **shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
         )
         for rank in range(count)
     ]
@@ -55,7 +54,7 @@ def start_tasks(
 def test_tasks_of_srun_train_one_run_and_the_first_alone_speaks(data: Path, tmp_path: Path) -> None:  # noqa: F811
     run = tmp_path / "run"
     tasks = start_tasks(2, data, "--out", run, "--epochs", 2, "--device", "cpu")
-    (out, err), (other_out, other_err) = (task.communicate(timeout=300) for task in tasks)
+    (out, err), (other_out, other_err) = (task.communicate() for task in tasks)
     assert [task.returncode for task in tasks] == [0, 0], err + other_err
     assert "Fold 0: training" in err
     assert f"Next: unetpp train {data}" in out
@@ -67,7 +66,7 @@ def test_tasks_of_srun_train_one_run_and_the_first_alone_speaks(data: Path, tmp_
 
 def test_more_ranks_than_patches_are_refused_once(data: Path, tmp_path: Path) -> None:  # noqa: F811
     tasks = start_tasks(2, data, "--out", tmp_path / "run", "--epochs", 2, "--device", "cpu", **{"train.batch": 1})
-    (_, err), others = (task.communicate(timeout=300) for task in tasks)
+    (_, err), others = (task.communicate() for task in tasks)
     assert [task.returncode for task in tasks] == [2, 2]
     assert "train.batch: got 1 for 2 ranks; expected a patch for each rank at least. Start at most 1 process" in err
     assert others == ("", "")
@@ -75,7 +74,7 @@ def test_more_ranks_than_patches_are_refused_once(data: Path, tmp_path: Path) ->
 
 
 def test_a_size_without_torchrun_is_refused(data: Path, tmp_path: Path) -> None:  # noqa: F811
-    answer = run_process("train", data, "--out", tmp_path / "run", env={**PLAIN, "WORLD_SIZE": "2"})
+    answer = run_command("train", data, "--out", tmp_path / "run", environment={**PLAIN, "WORLD_SIZE": "2"})
     assert answer.code == 2
     assert "WORLD_SIZE: got 2 without RANK" in answer.stderr
     assert "torchrun --nproc-per-node 2 -m unetpp train" in answer.stderr
@@ -99,7 +98,7 @@ def test_tasks_that_do_not_train_one_run_are_refused_once(
 ) -> None:
     common = (data, "--out", tmp_path / "run", "--epochs", 2, "--device", "cpu")
     tasks = start_tasks(2, *common, each=(first, second))
-    (_, err), others = (task.communicate(timeout=300) for task in tasks)
+    (_, err), others = (task.communicate() for task in tasks)
     assert [task.returncode for task in tasks] == [2, 2]
     assert said in err
     assert others == ("", "")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import toy_plan
+from tests.processes import Command
 from tests.tiny import run_cli
 from tests.zarr_images import write_image
 
+from unetpp.infer import block_cut
+
 zarr = pytest.importorskip("zarr", reason="the extra cluster is not installed")
 pytest.importorskip("obstore", reason="the extra cluster is not installed")
-SMALL = (
-    "import sys; from unetpp.infer import block_cut; block_cut.CHUNK = {3: (8, 8)}; block_cut.BLOCK = {3: 8}; "
-    "from unetpp import cli; sys.exit(cli.run(sys.argv[1:]))"
-)
-"""The command line with blocks so small that there are many."""
+
+
+def make_blocks_small(patch: pytest.MonkeyPatch | None = None) -> None:
+    """Cut blocks so small that there are many."""
+    for name, value in {"CHUNK": {3: (8, 8)}, "BLOCK": {3: 8}}.items():
+        (patch.setattr if patch else setattr)(block_cut, name, value)
 
 
 def test_a_store_into_files_and_into_a_store(make_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -67,27 +69,26 @@ def test_one_message_for_what_cannot_work(
     assert "Traceback" not in answer.stderr
 
 
-def test_a_killed_command_goes_on(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_killed_command_goes_on(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make_model(toy_plan(3))
     array = np.random.default_rng(0).integers(0, 255, (16, 24, 40)).astype(np.uint8)
     write_image(tmp_path / "in.zarr", array, "zyx", (8, 8, 8))
-
-    def command(out: str, *more: str) -> list[str]:
-        places = [str(model), str(tmp_path / "in.zarr"), "--out", str(tmp_path / out)]
-        return [sys.executable, "-c", SMALL, "predict", *places, "--device", "cpu", "--backend", "torch", *more]
-
-    killed = subprocess.Popen(command("out.zarr"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    common = ("predict", model, tmp_path / "in.zarr", "--device", "cpu", "--backend", "torch", "--out")
+    killed = Command(*common, tmp_path / "out.zarr", before=make_blocks_small)
     marks = tmp_path / "out.zarr" / ".unetpp"
     until = time.monotonic() + 120
     while len(list(marks.glob("*/blocks/*"))) < 3 and time.monotonic() < until and killed.poll() is None:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     assert list(marks.glob("*/blocks/*"))
-    again = subprocess.run(command("out.zarr", "--resume"), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    make_blocks_small(monkeypatch)
+    again = run_cli(*common, tmp_path / "out.zarr", "--resume")
+    assert again.code == 0, again.stderr
     assert "were there" in again.stdout
-    subprocess.run(command("whole.zarr"), capture_output=True, check=True)
+    assert run_cli(*common, tmp_path / "whole.zarr").code == 0
     assert read_all(tmp_path / "out.zarr") == read_all(tmp_path / "whole.zarr")
 
 

@@ -21,7 +21,7 @@ from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor
 from unetpp.layouts.dataset import Case
-from unetpp.measure.quality import evaluate_folders
+from unetpp.measure.folder_scores import evaluate_folders
 from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.tiny import TINY, run_process, set_options, write_png
+from tests.processes import Command, run_command
+from tests.tiny import TINY, set_options, write_png
 
 from unetpp import load
 from unetpp.data.store import ARRAYS
@@ -30,14 +30,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(*tokens: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "unetpp", *map(str, tokens)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def train(data: Path, run: Path, *more: object, **settings: Any) -> subprocess.Popen[str]:
+def train(data: Path, run: Path, *more: object, **settings: Any) -> Command:
     options = set_options({**TINY, "train.checkpoint_minutes": 0.001, **settings})
-    return start("train", data, "--out", run, "--epochs", 2, "--device", "cpu", *more, *options)
+    return Command("train", data, "--out", run, "--epochs", 2, "--device", "cpu", *more, *options)
 
 
 def test_of_two_trainings_of_one_fold_the_second_gets_one_message(data: Path, tmp_path: Path) -> None:
@@ -80,14 +75,14 @@ def test_other_commands_beside_a_training(data: Path, tmp_path: Path) -> None:
     try:
         while not (run / "fold_0/last.ckpt").exists() and training.poll() is None:
             time.sleep(0.1)
-        resumed = run_process("train", data, "--out", run, "--resume", "--device", "cpu")
+        resumed = run_command("train", data, "--out", run, "--resume", "--device", "cpu")
         assert training.poll() is None, training.communicate()
         assert resumed.code == 2 and "a fold that is being trained" in resumed.stderr
         assert "Traceback" not in resumed.stderr
-        assert run_process("report", run).code == 0
-        predicted = run_process("predict", run, data / "images", "--out", tmp_path / "out", "--device", "cpu")
+        assert run_command("report", run).code == 0
+        predicted = run_command("predict", run, data / "images", "--out", tmp_path / "out", "--device", "cpu")
         assert predicted.code in (0, 2) and "Unexpected" not in predicted.stderr
     finally:
-        training.terminate()
+        training.send_signal(signal.SIGTERM)
         _, stderr = training.communicate(timeout=120)
     assert training.returncode in (0, 1) and "Traceback" not in stderr

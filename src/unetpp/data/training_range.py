@@ -92,8 +92,9 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
         return (*_judge_conversion(source, plan), *find_scale(source, plan))
     values = sample_values(source)
     converted_values = _convert_channels(values, len(plan.channels))
-    levels, inside = measure_levels(converted_values), measure_levels(keep_filled(converted_values))
-    levels = np.where([[each.nonzero] for each in plan.normalization], inside, levels)
+    levels, nonzero = measure_levels(converted_values), [[each.nonzero] for each in plan.normalization]
+    if np.any(nonzero):
+        levels = np.where(nonzero, measure_levels(keep_filled(converted_values)), levels)
     found = _count_source_channels(source, values)
     channels = count_noun(found, "channel")
     had = " or ".join(map(str, known.channels))

@@ -236,7 +236,11 @@ class CasePredictor(ABC):
         return {number: replace(each, size=str(name_depth(number, self.sizes))) for number, each in found.items()}
 
     def predict_case(
-        self, case: Case, options: PredictOptions = DEFAULTS, progress: TileProgress | None = None
+        self,
+        case: Case,
+        options: PredictOptions = DEFAULTS,
+        progress: TileProgress | None = None,
+        source: ImageSource | None = None,
     ) -> dict[int, Prediction]:
         """Predict the files of a case; all sizes are computed in one pass. A 2D network predicts volumes by planes.
 
@@ -244,6 +248,7 @@ class CasePredictor(ABC):
             case: the case, of one or several files.
             options: which sizes, how, and which maps to return.
             progress: called with (tiles done, tiles in total).
+            source: its image, if it is open already.
 
         Returns:
             Number of a size, in a network of one width its depth -> prediction.
@@ -252,8 +257,8 @@ class CasePredictor(ABC):
             DataError: the files cannot be read, or do not fit the model.
             UsageError: the options do not fit the model.
         """
-        source, where = open_case_image(case, self.data), str(case.images[0])
-        return self._predict_any(source, where, options, progress)
+        opened = open_case_image(case, self.data) if source is None else source
+        return self._predict_any(opened, str(case.images[0]), options, progress)
 
     def predict_files(
         self,

@@ -20,6 +20,7 @@ from unetpp.errors import (
     is_out_of_memory,
 )
 from unetpp.formats.scratch import release
+from unetpp.formats.sources import ImageSource
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.infer.calibration import describe_low
 from unetpp.infer.journal import FinishedFile, Journal
@@ -70,7 +71,8 @@ class CaseJob:
     """Number of a size -> what identifies the model and the settings."""
     options: PredictOptions
     overlay: bool
-    journal: Journal
+    journal: Journal | None
+    """Records at once what is finished; None: nobody resumes it."""
 
 
 @dataclass
@@ -94,6 +96,7 @@ def write_case(
     job: CaseJob,
     require_out: Callable[[], None],
     progress: TileProgress | None = None,
+    source: ImageSource | None = None,
 ) -> CaseResult:
     """Predict one case, write its files, and record at once that it is finished.
 
@@ -103,13 +106,14 @@ def write_case(
         job: how it is predicted and written.
         require_out: raises WriteError if the folder of the results has vanished.
         progress: called with (tiles done, tiles in total).
+        source: its image, if it is open already.
 
     Raises:
         UnetppError: an error that concerns all cases; others are problems of this one.
     """
     case, plan, sizes, found = unit.case, predictor.data, predictor.sizes, CaseResult()
     try:
-        predicted = predictor.predict_case(case, job.options, progress)
+        predicted = predictor.predict_case(case, job.options, progress, source)
         for depth, each in predicted.items():
             require_out()
             folder = job.folders[depth]
@@ -124,15 +128,16 @@ def write_case(
                 write_overlay(open_case_image(case, plan), each.segmentation, plan, picture)
             if depth == next(iter(job.folders)):
                 found.outside, found.notes = each.outside, tuple(_find_notes(each, plan.dims))
-        job.journal.append(_list_finished(found, job))
+        if job.journal is not None:
+            job.journal.append(_list_finished(found, job, job.journal.out))
     except Exception as error:
         found.problems = tuple(_find_problems(error, str(case.images[0])))
     found.backend = predictor.backend
     return found
 
 
-def _list_finished(found: CaseResult, job: CaseJob) -> list[FinishedFile]:
-    places = {depth: job.folders[depth].relative_to(job.journal.out).as_posix() for depth in found.entries}
+def _list_finished(found: CaseResult, job: CaseJob, out: Path) -> list[FinishedFile]:
+    places = {depth: job.folders[depth].relative_to(out).as_posix() for depth in found.entries}
     return [
         FinishedFile("" if places[depth] == "." else places[depth], job.keys[depth], name, entry)
         for depth, (name, entry) in found.entries.items()

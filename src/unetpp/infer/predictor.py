@@ -47,6 +47,7 @@ from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
 from unetpp.runtime.runner import IncrementalRunner, Runner, choose_backend
+from unetpp.runtime.shared_runner import SharedRunner
 from unetpp.size_names import SizeNames
 from unetpp.sizes import list_growth
 
@@ -117,6 +118,13 @@ class Predictor(CasePredictor):
         if self._backend == "openvino":
             return OpenVinoNetwork(network, precision, or_torch)
         return CudaNetwork(network, precision) if self._backend == "cuda" else network
+
+    def share_passes(self, most: int) -> None:
+        """Let threads that predict at the same time run their tiles in common passes of at most so many.
+
+        Each gets the result that it would get alone, up to the rounding of larger batches (docs/serve.md).
+        """
+        self.runners = [SharedRunner(runner, self.plan.predict.precision, most) for runner in self.runners]
 
     @property
     def growth(self) -> tuple[int, ...]:

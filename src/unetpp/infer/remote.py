@@ -59,6 +59,7 @@ class RemotePrediction:
 
     def _require_out(self) -> None:
         """Refuse to make the folder of the results where it is not mounted."""
+        assert self.job.journal is not None
         out = self.job.journal.out
         if not out.is_dir():
             where = f"worker on {socket.gethostname()}"

@@ -43,6 +43,11 @@ class SelectedPredictor(CasePredictor):
         self.backend = first.backend
         self._decision = make_decision(selection, first.data)
 
+    def share_passes(self, most: int) -> None:
+        """Let threads share passes; see `Predictor.share_passes`."""
+        for member in self.members:
+            member.share_passes(most)
+
     def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
         """Return the number of the only size.
 

@@ -66,7 +66,8 @@ def make_plan(
         settings: fields of the plan that the user decides, `{"section.key": value}`; the others are chosen to agree.
         start: the model that training starts from, whose network is taken over; None: there is none.
         is_first: it is the first stage of a cascade; then low resolution may be as fine as that of the images.
-        vram_gb: memory in GB of the GPU that is planned for, which need not be there; None: that of the device.
+        vram_gb: memory in GB of the GPU that is planned for, which need not be there, with `device` cuda; None: that of
+            the device.
         step_seconds: measures a training step on this machine; None: the training runs on another.
         count_bytes: counts the memory of a plan, to check that it fits; None: a quick estimate is trusted.
         warn: is told where the memory of this machine may not suffice.
@@ -76,7 +77,7 @@ def make_plan(
 
     Raises:
         PlanError: a setting that is unknown or does not fit, or `vram_gb` that does not hold the smallest plan.
-        UsageError: `start` does not fit the data, or `vram_gb` not the device.
+        UsageError: `start` does not fit the data.
     """
     device = device or torch.device("cpu")
     parsed = parse_settings(Plan, settings or {})
@@ -123,6 +124,7 @@ class _Planner:
     def __post_init__(self) -> None:
         self.settings, self.reasons = self.decisions.settings, self.decisions.reasons
         self.choose, self.networks = self.decisions.choose, Networks(self.decisions.settings, self.fingerprint.dims)
+        self._sized: dict[Any, tuple[Sizes, dict[str, str]]] = {}
 
     def plan(self) -> Plan:
         """Make the plan."""
@@ -131,7 +133,8 @@ class _Planner:
         kind, data = self.device.type, plan_data(self.fingerprint, self.decisions)
         precision = self.choose("train.precision", self._choose_precision())
         data = self._choose_resolution(data, precision)
-        sizes = SizePlanner(self.fingerprint, data, self.decisions, self.networks, self.room, precision).plan()
+        sizes, reasons = self._plan_sizes(data, precision)
+        self.reasons |= reasons
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         step = self._fit_time(sizes.fields, Step(sizes.patch, sizes.batch, precision))
         model, seconds = self._choose_model(sizes, step)
@@ -154,13 +157,21 @@ class _Planner:
     def _choose_resolution(self, data: DataPlan, precision: str) -> DataPlan:
         """Choose whether there is a low resolution; raises PlanError for one that cannot be."""
 
-        def plan_sizes(coarse: DataPlan) -> Sizes:
-            alone = Decisions(self.settings)  # its reasons are of no interest
-            return SizePlanner(self.fingerprint, coarse, alone, self.networks, self.room, precision).plan()
+        def plan_sizes(considered: DataPlan) -> Sizes:
+            return self._plan_sizes(considered, precision)[0]
 
         chosen = plan_resolution(self.fingerprint, data, self.decisions, plan_sizes, self.minutes, self.is_first)
         self.share = 1 - stages.FIRST_SHARE if chosen.resolution == "cascade" else 1.0
         return chosen
+
+    def _plan_sizes(self, data: DataPlan, precision: str) -> tuple[Sizes, dict[str, str]]:
+        """Plan the sizes of a step, with the reasons for them, once for each grid and number of channels."""
+        key = data.spacing_mm, data.voxel_mm, data.in_channels  # all else is the same in the sections of a plan
+        if key not in self._sized:
+            alone = Decisions(self.settings)
+            sizes = SizePlanner(self.fingerprint, data, alone, self.networks, self.room, precision).plan()
+            self._sized[key] = sizes, alone.reasons
+        return self._sized[key]
 
     @property
     def _limit(self) -> float | None:

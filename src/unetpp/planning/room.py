@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from unetpp.errors import PlanError, UsageError
+from unetpp.errors import PlanError
 from unetpp.free_memory import measure_free_bytes
 from unetpp.plan import Axes, ModelPlan, Plan, TrainPlan
 from unetpp.planning.geometry_rules import by
@@ -69,16 +69,10 @@ def find_room(
         vram_gb: memory of the GPU in GB; on a machine that has one, no more than is free is taken.
         minutes: wall time of the training; None: not limited.
         checkpointing: activation checkpointing, as in `plan.train`.
-
-    Raises:
-        UsageError: `vram_gb` for a processor.
     """
     if vram_gb is None:
         grows = device.type == "cuda" and minutes is None
         return Room(measure_memory(device), device.type, grows, checkpointing=checkpointing)
-    if device.type != "cuda":
-        action = "Leave out one of the two."
-        raise UsageError("vram_gb", f'`device="{device}"`', "a GPU, of which it is the memory", action)
     wanted, elsewhere = SHARE_OF_GPU * vram_gb * 1e9, is_elsewhere(vram_gb)
     limit = wanted if elsewhere else min(wanted, measure_memory(device))
     return Room(limit, "cuda", True, True, elsewhere, checkpointing)

@@ -113,7 +113,9 @@ def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
     if run.resume:
         steps.append(("Continue it. DATA is the data set.", run.resume))
     verdict = run.verdict
-    if verdict and not verdict.is_settled and verdict.kind not in SHOWN_BY_REPORT:
+    if run.cascade:  # what its first stage needs is judged by the scores of the whole
+        steps.append(("See how the cascade stands.", write_command("report", run.cascade)))
+    elif verdict and not verdict.is_settled and verdict.kind not in SHOWN_BY_REPORT:
         steps.append((f"{verdict.advice} DATA is the data set.", suggest_command(verdict, run.path)))
     if unfinished := list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)):
         words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class RunRecord:
     """How far a training got of which there is no verdict yet."""
     resume: str = ""
     """The command that continues it."""
+    cascade: Path | None = None
+    """Folder of the run that has this one as the first stage of a fold, as it may be shown; None: there is none."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -108,16 +110,24 @@ def read_run(folder: Path) -> RunRecord:
     if not started:
         begin = write_command("train", run.recall_data(), "--out", folder, *(["--resume"] if run.folds() else []))
         raise UsageError(folder, "a run of which no fold has started", "one with a log", f"Train it: `{begin}`.")
-    shown, numbers = Path(folder.resolve().name) if folder.is_absolute() else folder, [fold.number for fold in started]
+    numbers = [fold.number for fold in started]
     plan, header = read_plan(run.plan), _read_header(run, numbers)
     if header:  # plan.json may have been edited since
         plan = plan.model_copy(update={"predict": header.plan.predict})
     verdict, parameters = judge_run(run, numbers), header.parameters if header else None
+    cascade = _shorten(run.cascade.path, folder) if run.cascade else None
+    known = RunRecord(_shorten(folder, folder), plan, started, verdict, parameters, cascade=cascade)
     stopped = [number for number in numbers if not run.metrics_file(number).exists()]
     if verdict or not stopped:
-        return RunRecord(shown, plan, started, verdict, parameters)
-    state, resume = run.describe_state(stopped[0]), RunFolder(shown).write_resume(stopped[0], "DATA")
-    return RunRecord(shown, plan, started, None, parameters, state, resume)
+        return known
+    trained, fold = run.find_trained(stopped[0])
+    resume = RunFolder(_shorten(trained.path, folder)).write_resume(fold, "DATA")
+    return replace(known, state=run.describe_state(stopped[0]), resume=resume)
+
+
+def _shorten(path: Path, folder: Path) -> Path:
+    """Return a path as it may be shown: without the folders above, unless `folder` was named relatively."""
+    return Path(path.resolve().name) if folder.is_absolute() else path
 
 
 def _read_header(run: RunFolder, numbers: Iterable[FoldName]) -> ModelHeader | None:

@@ -141,13 +141,19 @@ class Planned(Result):
                 f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
                 f"{self.validation_cases} to validate; {list_some(data.outputs, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
-                f"patches of {patch}; {self.train_memory_mb:,.0f} MB"
+                f"patches of {patch}{self._describe_resolution()}; {self.train_memory_mb:,.0f} MB"
                 + (f" of {self.vram_gb:g} GB" if self.vram_gb else ""),
                 *([f"Before:   {self.describe_first()}"] if self.first else []),
                 f"Training: {self.rest or self._describe_length()}{self._describe_scoring()}",
                 f"Ends:     {self._describe_end(ends)}; results in {self.run}",
             ]
         )
+
+    def _describe_resolution(self) -> str:
+        """Name the voxels of low resolution; empty for the grid of the images."""
+        if self.plan.data.resolution != "low":
+            return ""
+        return f" at low resolution, {' x '.join(f'{mm:.3g}' for mm in self.plan.data.voxel_mm or ())} mm"
 
     def describe_first(self) -> str:
         """Describe the first stage of a cascade; empty without one."""

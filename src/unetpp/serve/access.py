@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
@@ -27,6 +28,8 @@ OPEN_PATHS = ("/", "/healthz", "/readyz", LOGIN, "/favicon.ico")
 OPEN_FOLDERS = ("/web/",)
 _SAFE = ("GET", "HEAD", "OPTIONS")
 SHORTEST_TOKEN = 16
+CHECK_BYTES = 16 * 2**20
+"""Bytes of an upload after which room for as many more is looked for: its length may not be known, nor be true."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
@@ -88,7 +91,8 @@ class AccessLayer:
         app: what answers the others.
         tokens: of which one is needed; empty: none is.
         limits: of the server.
-        require_room: refuses an upload of so many bytes before it is read; None: there is room for all.
+        require_room: called with the bytes of an upload that will come, and those that have; refuses it where there is
+            no room, before it is read and while it is. None: there is room for all.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class AccessLayer:
         app: ASGIApp,
         tokens: tuple[str, ...],
         limits: Limits,
-        require_room: Callable[[int], None] | None = None,
+        require_room: Callable[[int, int], None] | None = None,
     ) -> None:
         self._app, self._tokens, self._limits, self._require_room = app, tokens, limits, require_room
 
@@ -108,9 +112,11 @@ class AccessLayer:
         headers = Headers(scope=scope)
         try:
             self._check(scope, headers)
-            receive = self._limit(scope, headers, receive)
-            if self._require_room is not None and scope["path"] == PREDICT and scope["method"] not in _SAFE:
-                await run_in_threadpool(self._require_room, int(headers.get("content-length", "0")))
+            is_upload = scope["path"] == PREDICT and scope["method"] not in _SAFE
+            require_room = self._require_room if is_upload else None
+            receive = self._limit(scope, headers, receive, require_room)
+            if require_room is not None:
+                await run_in_threadpool(require_room, int(headers.get("content-length", "0")), 0)
         except Refused as refused:
             body = make_body(refused.status_code, [refused.problem])
             answer = JSONResponse(body, refused.status_code, refused.headers, media_type=PROBLEM_TYPE)
@@ -142,18 +148,20 @@ class AccessLayer:
         known = [make_cookie(token) for token in self._tokens]
         return cookie is not None and any(hmac.compare_digest(cookie.value.encode(), each.encode()) for each in known)
 
-    def _limit(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """Count the bytes of a body while it is read, whatever its header says."""
+    def _limit(
+        self, scope: Scope, headers: Headers, receive: Receive, require_room: Callable[[int, int], None] | None
+    ) -> Receive:
+        """Count the bytes of a body while it is read, whatever its header says, and look for room for more."""
         limits = self._limits
         of_paths = {PREDICT: limits.upload_bytes, LOGIN: min(limits.login_bytes, limits.body_bytes)}
         limit = of_paths.get(scope["path"], limits.body_bytes)
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > limit:
             raise _too_large(declared, limit)
-        seconds, total = self._limits.chunk_seconds, 0
+        seconds, total, checked, started = self._limits.chunk_seconds, 0, 0, time.monotonic()
 
         async def receive_some() -> Message:
-            nonlocal total
+            nonlocal total, checked
             waits = scope["method"] not in _SAFE and total >= 0
             try:
                 message = await (asyncio.wait_for(receive(), seconds) if waits else receive())
@@ -162,8 +170,15 @@ class AccessLayer:
                     408, "body", f"nothing for {seconds:g} s", "the rest of the body", "Send it again."
                 ) from None
             total += len(message.get("body", b"")) if total >= 0 else 0
+            late = time.monotonic() - started - limits.chunk_seconds
+            if waits and late > 0 and message.get("more_body", False) and total < late * limits.slowest_bytes:
+                got, expected = f"{total:,} bytes in {late + limits.chunk_seconds:.0f} s", "a body that comes faster"
+                raise Refused(408, "body", got, expected, "Send it over a faster connection.")
             if total > limit:
                 raise _too_large(str(total), limit)
+            if require_room is not None and total >= checked + CHECK_BYTES:
+                checked = total
+                await run_in_threadpool(require_room, CHECK_BYTES, total)
             if not message.get("more_body", False):
                 total = -1  # what comes now is the end of the connection
             return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from unetpp.errors import LOG
 from unetpp.serve import (
     routes_comparisons,
     routes_corrections,
     routes_jobs,
+    routes_leases,
     routes_page,
     routes_run,
     routes_server,
@@ -20,6 +23,7 @@ from unetpp.serve import (
     routes_views,
 )
 from unetpp.serve.access import AccessLayer
+from unetpp.serve.leases import SWEEP_S
 from unetpp.serve.problems import PROBLEM_TYPE, ProblemBody, add_handlers
 from unetpp.serve.state import ServerState
 from unetpp.version import __version__
@@ -27,6 +31,16 @@ from unetpp.version import __version__
 DESCRIPTION = (
     "Segment images, follow the jobs, take the results, correct them and train on. Errors are problem details."
 )
+
+
+async def _sweep(state: ServerState) -> None:
+    """Give back, from time to time, what leases hold that have ended."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await run_in_threadpool(state.leases.sweep)
+        except Exception as error:  # such as a full disk: it is tried again
+            LOG.error("leases cannot be ended (%s); it is tried again", error)
 
 
 def create_app(state: ServerState) -> FastAPI:
@@ -39,10 +53,12 @@ def create_app(state: ServerState) -> FastAPI:
     @asynccontextmanager
     async def run_worker(app: FastAPI) -> AsyncIterator[None]:
         state.worker.start()
+        sweeping = asyncio.create_task(_sweep(state))
         try:
             yield
         finally:
             state.stopping.set()
+            sweeping.cancel()
             await run_in_threadpool(state.worker.stop)
             await run_in_threadpool(state.trainings.stop)
             state.store.close()
@@ -60,7 +76,7 @@ def create_app(state: ServerState) -> FastAPI:
     )
     app.state.unetpp = state
     with_person = (routes_comparisons, routes_suggestions, routes_corrections)
-    for routes in (routes_server, routes_jobs, routes_views, *with_person, routes_run, routes_page):
+    for routes in (routes_server, routes_jobs, routes_leases, routes_views, *with_person, routes_run, routes_page):
         app.include_router(routes.router)
     add_handlers(app)
     app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits, require_room=state.require_room)

@@ -92,12 +92,12 @@ class CorrectionSet:
             known_as: case of DATA that it is.
 
         Raises:
-            Refused: a model of regions, a part of a file, an image that is a folder, or a folder of corrections with
-                cases of other classes.
+            Refused: a part of a file, an image that is a folder, or a folder of corrections with cases of other
+                classes.
             DataError: strokes that do not fit the image.
             WriteError: no space.
         """
-        _require_classes_of_files(case, data)
+        _require_whole_files(case)
         values, painted, unsaid = _paint(correction, source, predicted, data)
         with _LOCK:
             record, description = self._read(), self._describe(data)
@@ -149,7 +149,7 @@ class CorrectionSet:
         made = {"name": "corrections", **describe_data(data)}
         path = self.folder / DATASET_JSON
         earlier = read_json(path) if path.is_file() else made
-        if any(earlier.get(key) != made[key] for key in ("labels", "channel_names")):
+        if any(earlier.get(key) != made.get(key) for key in ("labels", "channel_names", "regions_class_order")):
             got, expected = f"{self.folder.name}, with cases of other classes or channels", "those of this model"
             raise Refused(409, "corrections", got, expected, "Start the server with another `corrections` folder.")
         return made
@@ -160,22 +160,28 @@ class CorrectionSet:
         write_json(self.folder / DATASET_JSON, {**description, "numTraining": len(entries), "training": entries})
 
 
-def _require_classes_of_files(case: Case, data: DataPlan) -> None:
-    if data.regions is not None:
-        got = "a model of regions that overlap"
-    elif case.is_part:
+def _require_whole_files(case: Case) -> None:
+    if case.is_part:
         got = "a part of a file"
     elif any(path.is_dir() for path in case.images):
         got = "an image that is a folder"
     else:
         return
-    raise Refused(409, "correction", got, "classes, and whole files", "Correct it in a program of your own.")
+    raise Refused(409, "correction", got, "whole files", "Correct it in a program of your own.")
 
 
 def describe_data(data: DataPlan) -> dict[str, Any]:
-    """Describe channels and classes as dataset.json has them, with a class for voxels that nobody labeled."""
-    values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
-    return {"channel_names": {str(number): name for number, name in enumerate(data.channels)}, "labels": values}
+    """Describe channels and classes as dataset.json has them, with a class for voxels that nobody labeled.
+
+    Regions are unions of the classes that are painted, and are described as nnU-Net does.
+    """
+    channels = {"channel_names": {str(number): name for number, name in enumerate(data.channels)}}
+    unsaid = {IGNORE: find_unsaid_value(data)}
+    if not data.regions:
+        return channels | {"labels": dict(zip(data.classes, data.label_values, strict=True)) | unsaid}
+    regions = {region.name: list(region.values) for region in data.regions}
+    labels = {data.classes[0]: data.label_values[0], **regions, **unsaid}
+    return channels | {"labels": labels, "regions_class_order": [region.values[0] for region in data.regions]}
 
 
 def find_unsaid_value(data: DataPlan) -> int:

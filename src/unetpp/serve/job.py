@@ -96,6 +96,10 @@ class Job(BaseModel):
     of: str | None = None
     """Job of the same image with another model, beside which it is shown."""
     options: JobOptions = JobOptions()
+    voxels: int | None = None
+    """Pixels or voxels of the image by its header; null: not known."""
+    lease: str | None = None
+    """Lease that holds it, with which it is removed."""
     created: float = Field(default_factory=time.time)
     started: float | None = None
     finished: float | None = None
@@ -116,6 +120,10 @@ class Job(BaseModel):
     def is_done(self) -> bool:
         """Whether there is a result."""
         return self.state is JobState.DONE
+
+    def is_small(self, voxels: int) -> bool:
+        """Tell whether its image is known to have at most so many voxels."""
+        return self.voxels is not None and self.voxels <= voxels
 
     @property
     def doubt(self) -> float:

@@ -13,9 +13,11 @@ from pathlib import Path
 from unetpp.errors import UsageError, WriteError
 from unetpp.files import hold_lock
 from unetpp.serve.job import UNDONE, Job, JobState
+from unetpp.serve.job_ends import JobEnds
 
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL,
 content TEXT NOT NULL)"""
+_INDEX = "CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created, id)"
 LOCK = ".serve.lock"
 """File that a server locks: a second one would begin again what the first one is predicting."""
 
@@ -35,6 +37,8 @@ class JobStore:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         self._live: dict[str, Job] = {}
+        self._running: dict[str, Job] = {}
+        self.ends = JobEnds()
         self._held = ExitStack()
         try:
             (folder / "jobs").mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,7 @@ class JobStore:
             self._table.execute("PRAGMA journal_mode=WAL")
             self._table.execute("PRAGMA synchronous=NORMAL")
             self._table.execute(_TABLE)
+            self._table.execute(_INDEX)
         except (OSError, sqlite3.Error, WriteError) as error:
             self._held.close()
             got = f"{folder} ({getattr(error, 'strerror', None) or error})"
@@ -74,6 +79,12 @@ class JobStore:
         with self._lock:
             self._table.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
             self._live.pop(job.id, None)
+            if job.state is JobState.RUNNING:
+                self._running[job.id] = job
+            elif self._running.pop(job.id, None):
+                self.changed.notify_all()  # who waits for its end may begin
+        if job.state not in UNDONE:
+            self.ends.tell(job.id)
 
     def show(self, job: Job) -> None:
         """Tell the progress of a running job without writing it."""
@@ -108,17 +119,26 @@ class JobStore:
             found = self._table.execute(f"SELECT COUNT(*) FROM jobs WHERE state IN ({marks})", states).fetchone()
             return int(found[0])
 
-    def take(self, stopping: Callable[[], bool], wait_s: float = 0.5) -> Job | None:
-        """Wait for the job that was queued first, and mark it as running; None if none came, or the server stops."""
+    def take(self, stopping: Callable[[], bool], small_voxels: int = 0, wait_s: float = 0.5) -> Job | None:
+        """Wait for the next job, and mark it as running; None if none may begin, or the server stops.
+
+        Jobs begin in their order. Beside others, one of the same model may begin; of those that are not small, only one
+        at a time, while small ones pass it.
+
+        Args:
+            stopping: whether the server stops.
+            small_voxels: largest number of voxels of a small image.
+            wait_s: longest wait.
+        """
         with self.changed:
-            row = self._find_first()
-            if row is None and not stopping():
+            job = self._find_next(small_voxels)
+            if job is None and not stopping():
                 self.changed.wait(wait_s)
-                row = self._find_first()
-            if row is None or stopping():
+                job = self._find_next(small_voxels)
+            if job is None or stopping():
                 return None
             changes = {"state": JobState.RUNNING, "started": time.time(), "position": None}
-            job = Job.model_validate_json(row[0]).model_copy(update=changes)
+            job = job.model_copy(update=changes)
             self.save(job)
             return job
 
@@ -131,23 +151,35 @@ class JobStore:
             self.save(job.model_copy(update={"state": JobState.CANCELLED, "position": None}))
             return True
 
-    def _find_first(self) -> tuple[str] | None:
-        query = "SELECT content FROM jobs WHERE state = ? ORDER BY created, id LIMIT 1"
-        row: tuple[str] | None = self._table.execute(query, (JobState.QUEUED,)).fetchone()
-        return row
+    def _find_next(self, small_voxels: int) -> Job | None:
+        """Find the first job that may begin beside those that run."""
+        query = "SELECT content FROM jobs WHERE state = ? ORDER BY created, id"
+        models = {job.model for job in self._running.values()}
+        is_large_running = any(not job.is_small(small_voxels) for job in self._running.values())
+        for (content,) in self._table.execute(query, (JobState.QUEUED,)):
+            job = Job.model_validate_json(content)
+            if models - {job.model}:
+                return None  # memory is for one model at a time; nobody passes it, so that its turn comes
+            if job.is_small(small_voxels) or not is_large_running:
+                return job
+        return None
 
     def remove(self, id: str) -> None:
         """Remove a job with its files."""
         with self._lock:
             self._table.execute("DELETE FROM jobs WHERE id = ?", (id,))
             self._live.pop(id, None)
+            self._running.pop(id, None)
+        self.ends.tell(id)
         shutil.rmtree(self.folder_of(id), ignore_errors=True)
 
     def remove_oldest(self, most: int) -> None:
         """Remove finished jobs beyond so many."""
-        finished = [job for job in self.list() if job.state not in UNDONE]
-        for job in finished[most:]:
-            self.remove(job.id)
+        query = "SELECT id FROM jobs WHERE state NOT IN (?, ?) ORDER BY created DESC, id DESC LIMIT -1 OFFSET ?"
+        with self._lock:
+            oldest = self._table.execute(query, (*UNDONE, most)).fetchall()
+        for (id,) in oldest:
+            self.remove(id)
 
     def folder_of(self, id: str) -> Path:
         """Return the folder of a job; ids are ours, and hold no separators."""

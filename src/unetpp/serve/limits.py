@@ -19,6 +19,8 @@ class Limits:
     """Space that uploads leave free on the disk."""
     chunk_seconds: float = 30.0
     """Longest wait for the next piece of a body: slow clients give up their place."""
+    slowest_bytes: float = 1000.0
+    """Bytes a second that a body brings at least, after that time."""
     files: int = 16
     """Files of one case: its channels, and the voxels of separate headers."""
     voxels: int = 2**31
@@ -27,8 +29,17 @@ class Limits:
     """Jobs that wait."""
     kept: int = 1000
     """Finished jobs with their files; the oldest are removed."""
+    together: int = 8
+    """Jobs that run at the same time: small images, of which the tiles share passes of the network, and one that is
+    not small. 1: one job after the other."""
+    small_voxels: int = 2**20
+    """Largest number of pixels or voxels of a small image."""
     job_seconds: float = 3600.0
     """Longest time of one prediction."""
+    lease_idle_s: float = 600.0
+    """Longest time without a use after which a lease ends, in seconds."""
+    leases: int = 1000
+    """Leases at the same time."""
     connections: int = 500
     """Open connections; others are told to come later."""
     training_minutes: float = 240.0

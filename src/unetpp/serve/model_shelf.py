@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetpp.plan import DataPlan
+from unetpp.serve.limits import DEFAULT_LIMITS
 from unetpp.serve.model_card import ModelCard, describe_model
 from unetpp.serve.problems import Refused
 
@@ -25,18 +26,28 @@ class ModelShelf:
         budget_bytes: memory that loaded weights may take; one model is always loaded, however large.
         device: on which they run.
         backend: library that runs them.
+        together: images in one pass, at most, of threads that predict at the same time.
 
     Raises:
         ModelFileError: one of them cannot be used.
     """
 
-    def __init__(self, paths: Sequence[Path], budget_bytes: float, device: str = "auto", backend: str = "auto") -> None:
-        self._budget, self._device, self._backend = budget_bytes, device, backend
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        budget_bytes: float,
+        device: str = "auto",
+        backend: str = "auto",
+        together: int = DEFAULT_LIMITS.together,
+    ) -> None:
+        self._budget, self._device, self._backend, self._together = budget_bytes, device, backend, together
         self._paths: dict[str, Path] = {}
         self._cards: dict[str, ModelCard] = {}
         self._data: dict[str, DataPlan] = {}
         self._loaded: OrderedDict[str, CasePredictor] = OrderedDict()
         self._lock = threading.RLock()
+        self.pinned: frozenset[str] = frozenset()
+        """Models that make room last."""
         for path in paths:
             self.add(path)
 
@@ -85,6 +96,7 @@ class ModelShelf:
 
     def load(self, id: str) -> CasePredictor:
         """Load a model, unless it is; others make room first."""
+        from unetpp.infer.exported_predictor import ExportedPredictor
         from unetpp.infer.loading import load
 
         with self._lock:
@@ -93,9 +105,13 @@ class ModelShelf:
                 return self._loaded[id]
             card = self.card(id)
             while self._loaded and self.loaded_bytes + card.weight_bytes > self._budget:
-                self._loaded.popitem(last=False)
-            self._loaded[id] = load(self._paths[id], self._device, self._backend)
-            return self._loaded[id]
+                oldest = next((each for each in self._loaded if each not in self.pinned), next(iter(self._loaded)))
+                del self._loaded[oldest]
+            predictor = load(self._paths[id], self._device, self._backend)
+            if self._together > 1 and not isinstance(predictor, ExportedPredictor):  # whose passes are of fixed sizes
+                predictor.share_passes(self._together)
+            self._loaded[id] = predictor
+            return predictor
 
     @property
     def loaded_bytes(self) -> int:

@@ -29,7 +29,7 @@ def predict_again(
         if is_same and (known.is_done or known.state in UNDONE):
             return known
     state.require_room()
-    kept = {name: getattr(first, name) for name in ("name", "files", "images", "case", "options")}
+    kept = {name: getattr(first, name) for name in ("name", "files", "images", "case", "options", "voxels")}
     job = Job(model=card.id, of=first.id, **kept)
     try:
         _link(state.store.inputs_of(first.id), state.store.inputs_of(job.id))

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, StreamingResponse
 
 from unetpp.serve.events import stream_changes
 from unetpp.serve.job import UNDONE, Job, JobOptions, JobState
+from unetpp.serve.job_records import KEPT, write_records
 from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState, State
 from unetpp.serve.uploads import name_case, require_size, store_uploads
 
 SizeName = Annotated[str | None, Query(max_length=40, description="Name of a size; by default the largest.")]
+
+
+STOP_CHECK_S = 1.0
+"""Seconds after which a request that waits looks whether the server stops."""
 
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
@@ -33,10 +42,13 @@ def predict(
     tta: Annotated[bool, Form()] = False,
     probabilities: Annotated[bool, Form()] = False,
     uncertainty: Annotated[bool, Form()] = True,
+    lease: Annotated[str | None, Form(max_length=80, description="Lease that holds the job.")] = None,
 ) -> Job:
     """Queue a prediction of one image at all sizes, and return its job."""
     if state.stopping.is_set():
         raise Refused(503, "server", "a server that is stopping", "one that runs", "Try again soon.")
+    if lease is not None:
+        state.leases.renew(lease)
     card = state.shelf.card(model)
     options = JobOptions(tta=tta, probabilities=probabilities, uncertainty=uncertainty)
     if (case is None) == (not files):
@@ -44,10 +56,17 @@ def predict(
         raise Refused(422, "files", got, "one of them", "Send the files of one case, or the name of a case.")
     if case is not None:
         found = state.cases.find(case)
-        require_size(found.images, state.limits)
-        job = Job(name=case, model=card.id, case=case, options=options)
+        voxels = require_size(found.images, state.limits)
+        job = Job(name=case, model=card.id, case=case, options=options, voxels=voxels)
     else:
         job = _store(state, files or [], card.id, options)
+    if lease is not None:
+        try:
+            state.leases.renew(lease, job.id)
+        except Refused:  # it has ended while the upload was read
+            state.store.remove(job.id)
+            raise
+        job = job.model_copy(update={"lease": lease})
     if not state.store.add(job, state.limits.queued):
         state.store.remove(job.id)
         state.require_room()  # whose refusal says why; before the upload was read there was a place
@@ -73,9 +92,21 @@ def list_jobs(
 
 
 @router.get("/jobs/{id}", summary="Describe a job")
-def show_job(state: State, id: str) -> Job:
+async def show_job(
+    state: State,
+    id: str,
+    wait_s: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end before answering.")] = 0,
+) -> Job:
     """Return a job: its state, how far it is, and what is expected of its results."""
-    return state.require_job(id)
+    until = time.monotonic() + wait_s
+    with state.store.ends.watch(id) as ended:
+        while True:
+            job = await run_in_threadpool(state.require_job, id)
+            left = until - time.monotonic()
+            if job.state not in UNDONE or left <= 0 or state.stopping.is_set():
+                return job
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), min(left, STOP_CHECK_S))
 
 
 @router.get("/jobs/{id}/events", summary="Follow a job", response_class=StreamingResponse)
@@ -85,6 +116,7 @@ def follow_job(state: State, id: str) -> StreamingResponse:
 
     def read() -> str:
         job = state.store.find(id)
+        state.leases.touch(None if job is None else job.lease)
         return "{}" if job is None else job.model_dump_json()
 
     def is_over(text: str) -> bool:
@@ -145,6 +177,7 @@ def take_uncertainty(state: State, id: str, size: SizeName = None) -> FileRespon
 def take_all(state: State, id: str) -> FileResponse:
     """Return a zip file of all sizes, maps and tables."""
     job, _ = state.require_result(id)
+    write_records(state.store.results_of(job.id))
     return _send_all(state.store.results_of(job.id), f"{name_case([job.name])}.zip")
 
 
@@ -153,11 +186,11 @@ def _store(state: ServerState, files: list[UploadFile], model: str, options: Job
     job = Job(name="", model=model, options=options)
     try:
         names, images = store_uploads(files, state.store.inputs_of(job.id), state.limits)
-        require_size([state.store.inputs_of(job.id) / name for name in images], state.limits)
+        voxels = require_size([state.store.inputs_of(job.id) / name for name in images], state.limits)
     except BaseException:
         state.store.remove(job.id)
         raise
-    return job.model_copy(update={"name": name_case(images), "files": names, "images": images})
+    return job.model_copy(update={"name": name_case(images), "files": names, "images": images, "voxels": voxels})
 
 
 def _send(path: Path) -> FileResponse:
@@ -166,7 +199,7 @@ def _send(path: Path) -> FileResponse:
 
 def _send_all(folder: Path, name: str) -> FileResponse:
     with NamedTemporaryFile(suffix=".zip", delete=False) as file, zipfile.ZipFile(file, "w") as archive:
-        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != KEPT):
             archive.write(path, path.relative_to(folder))
     remove = BackgroundTask(Path(file.name).unlink, missing_ok=True)
     return FileResponse(file.name, media_type="application/zip", filename=name, background=remove)

@@ -121,6 +121,7 @@ def describe_tags() -> list[dict[str, Any]]:
     """Describe the groups of routes for the page of the API."""
     return [
         {"name": "predictions", "description": "Queue, follow and take predictions."},
+        {"name": "leases", "description": "What a client holds is given back when it is not heard of any more."},
         {"name": "views", "description": "What the page shows."},
         {"name": "corrections", "description": "Corrected cases, and training on them."},
         {"name": "models", "description": "Models and data that are served."},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
 from unetpp.serve.routes_jobs import SizeName
 from unetpp.serve.state import State
@@ -13,6 +14,7 @@ from unetpp.serve.views import draw_doubt, draw_image, draw_labels, measure_wind
 
 BoxText = Annotated[str | None, Query(max_length=100, description="x0,x1,y0,y1,z0,z1; by default the whole image.")]
 Step = Annotated[int, Query(ge=1, le=4096, description="Every how many voxels.")]
+Intensity = Annotated[float | None, Query(ge=-1e20, le=1e20, allow_inf_nan=False)]
 NIFTI = "application/octet-stream"
 
 
@@ -24,16 +26,17 @@ def view_image(
     state: State, id: str, box: BoxText = None, step: Step = 1, channel: Annotated[int, Query(ge=0)] = 0
 ) -> Response:
     """Return the image on the grid of the page, as NIfTI."""
-    job, _ = state.require_result(id)
-    return Response(draw_image(state.open_image(job), box, step, channel), media_type=NIFTI)
+    job, view = state.require_result(id)
+    return Response(draw_image(state.tiles.open_source(job, view), box, step, channel), media_type=NIFTI)
 
 
 @router.get("/view/labels", summary="View the segmentation", response_class=Response)
 def view_labels(state: State, id: str, size: SizeName = None, box: BoxText = None, step: Step = 1) -> Response:
     """Return the class indices on the grid of the page, as NIfTI."""
-    job, _ = state.require_result(id)
+    job, view = state.require_result(id)
     path = state.require_file(job, state.require_size(job, size).file, "result")
-    return Response(draw_labels(path, state.data_of(job), state.open_image(job), box, step), media_type=NIFTI)
+    source, label = state.tiles.open_source(job, view), state.tiles.open_source(job, view, path)
+    return Response(draw_labels(path, state.data_of(job), source, box, step, label), media_type=NIFTI)
 
 
 @router.get("/view/doubt", summary="View the map of doubt", response_class=Response)
@@ -45,10 +48,10 @@ def view_doubt(state: State, id: str, size: SizeName = None, box: BoxText = None
 
 
 @router.get("/view/window", summary="Find the intensities that are shown as black and white")
-def view_window(state: State, id: str) -> tuple[float, float]:
+def view_window(state: State, id: str) -> Annotated[list[float], Field(min_length=2, max_length=2)]:
     """Return the half and the 99.5th percentile of the first channel."""
     job, _ = state.require_result(id)
-    return measure_window(state.open_image(job))
+    return [*measure_window(state.open_image(job))]
 
 
 @router.get(
@@ -64,8 +67,8 @@ def take_tile(
     size: SizeName = None,
     classes: Annotated[str | None, Query(max_length=4000, description="Indices of those that are shown: 1,2")] = None,
     outlines: bool = False,
-    low: float | None = None,
-    high: float | None = None,
+    low: Intensity = None,
+    high: Intensity = None,
 ) -> Response:
     """Return 512 x 512 pixels of a level: the last is that of single pixels, each before it half as fine."""
     job, view = state.require_result(id)

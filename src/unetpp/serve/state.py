@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -18,7 +19,9 @@ from unetpp.plan import DataPlan
 from unetpp.serve.corrections import CorrectionSet
 from unetpp.serve.data_cases import DataCases
 from unetpp.serve.job import Job, JobState, SizeResult, View
+from unetpp.serve.job_prediction import JobPrediction
 from unetpp.serve.job_store import JobStore
+from unetpp.serve.leases import Leases
 from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import Refused
@@ -48,7 +51,9 @@ class ServerState:
     """Set when the server was told to stop: it takes no more jobs, and streams end."""
 
     def __post_init__(self) -> None:
-        self.worker = Worker(self.store, self.shelf, self.cases.find, self.limits)
+        self.prediction = JobPrediction(self.store, self.shelf, self.cases.find)
+        self.worker = Worker(self.store, self.shelf, self.prediction, self.limits)
+        self.leases = Leases(self.store, self.shelf, self.worker.cancel, self.limits)
         self.tiles = TileCache(self)
         self.suggester = Suggester(self)
         folder = self.store.folder / "trainings"
@@ -59,26 +64,35 @@ class ServerState:
         card = self.shelf.card(model)
         return CorrectionSet(self.corrections / clean_name(card.trained_on))
 
-    def require_room(self, bytes: int = 0) -> None:
-        """Refuse a prediction that the queue, or an upload that the disk, has no room for.
+    def require_room(self, coming: int = 0, received: int = 0) -> None:
+        """Refuse a prediction that the queue, or an upload that the disks, have no room for.
+
+        What comes is first a temporary file, and is copied when it is complete.
 
         Args:
-            bytes: length of the upload; 0: it is not known.
+            coming: bytes that will come; 0: it is not known.
+            received: bytes of the upload that have come.
         """
         most = self.limits.queued
         if self.store.count(JobState.QUEUED) >= most:
             got, expected = f"{most} jobs that wait", "a free place in the queue"
             raise Refused(429, "queue", got, expected, "Try again later.", {"Retry-After": "10"})
-        free = shutil.disk_usage(self.store.folder).free - self.limits.free_bytes
-        if bytes > max(0, free):
-            got, expected = f"{bytes / 1e6:,.0f} MB", f"at most the {max(0, free) / 1e6:,.0f} MB that the disk has left"
-            raise Refused(507, "upload", got, expected, "Remove jobs that are done, or ask whoever runs the server.")
+        kept, temporary = self.store.folder, Path(gettempdir())
+        is_same = kept.stat().st_dev == temporary.stat().st_dev
+        needed = {kept: received + coming * (2 if is_same else 1), temporary: coming}
+        for folder, bytes in needed.items():
+            free = max(0, shutil.disk_usage(folder).free - self.limits.free_bytes)
+            if bytes > free:
+                got, expected = f"{bytes / 1e6:,.0f} MB", f"at most the {free / 1e6:,.0f} MB that the disk has left"
+                action = "Remove jobs that are done, or ask whoever runs the server."
+                raise Refused(507, "upload", got, expected, action)
 
     def require_job(self, id: str) -> Job:
-        """Find a job; raises Refused."""
+        """Find a job, and renew its lease; raises Refused."""
         job = self.store.find(id)
         if job is None:
             raise Refused(404, "job", repr(id[:80]), "the id of a job", "List them: /v1/jobs.")
+        self.leases.touch(job.lease)
         return job
 
     def require_result(self, id: str) -> tuple[Job, View]:
@@ -108,7 +122,7 @@ class ServerState:
 
     def case_of(self, job: Job) -> Case:
         """Return the files of a job."""
-        return self.worker.case_of(job)
+        return self.prediction.case_of(job)
 
     def data_of(self, job: Job) -> DataPlan:
         """Return how the model of a job reads images."""

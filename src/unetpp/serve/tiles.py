@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +88,15 @@ class TileCache:
         indices = known.encode(_cut(opened, top, left, step)[0], path)
         colors = [entry.color for entry in self._state.shelf.card(job.model).classes]
         return _encode(_draw_labels(indices, colors, style))
+
+    def open_source(self, job: Job, view: View, path: Path | None = None) -> ImageSource:
+        """Open the image of a job, or a file of its results; those of large images stay open, as for their tiles."""
+
+        def open_source() -> ImageSource:
+            return self._state.open_image(job) if path is None else open_image(path)
+
+        key = job.id, "image" if path is None else str(path)
+        return self._open(key, open_source).source if view.kind == "large image" else open_source()
 
     def _open(self, key: tuple[str, str], open_source: Callable[[], ImageSource]) -> _Opened:
         with self._lock:

@@ -59,18 +59,21 @@ def store_uploads(uploads: Sequence[UploadFile], folder: Path, limits: Limits) -
     return names, [name for name in names if not is_companion(folder / name)]
 
 
-def require_size(paths: Sequence[Path], limits: Limits) -> None:
-    """Refuse images that are too large, by their headers, before they are decoded.
+def require_size(paths: Sequence[Path], limits: Limits) -> int:
+    """Refuse images that are too large, by their headers, before they are decoded; returns the voxels of the largest.
 
     Raises:
         Refused: more voxels than the limit.
         DataError: a file that cannot be read.
     """
+    largest = 0
     for path in paths:
         shape = read_shape(path)
-        if prod(shape) > limits.voxels:
+        largest = max(largest, prod(shape))
+        if largest > limits.voxels:
             got = f"an image of {describe_shape(shape)}"
             raise Refused(413, path.name, got, f"at most {limits.voxels:,} in all", "Cut it into pieces.")
+    return largest
 
 
 def read_shape(path: Path) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from unetpp import labels
-from unetpp.formats.readers import open_image, read_label
+from unetpp.formats.readers import open_image
 from unetpp.formats.sources import ImageSource
 from unetpp.plan import DataPlan
 from unetpp.serve.display import Box, DisplayGrid
@@ -93,13 +93,23 @@ def draw_image(source: ImageSource, box: str | None, step: int, channel: int) ->
     return write_nifti(voxels, _stretch(grid.move(found), step))
 
 
-def draw_labels(path: Path, data: DataPlan, source: ImageSource, box: str | None, step: int) -> bytes:
-    """Return a part of a segmentation as class indices, in NIfTI; arguments otherwise as of `draw_image`."""
+def draw_labels(
+    path: Path, data: DataPlan, source: ImageSource, box: str | None, step: int, label: ImageSource | None = None
+) -> bytes:
+    """Return a part of a segmentation as class indices, in NIfTI.
+
+    Args:
+        path: the segmentation.
+        data: classes of the model.
+        source: the image.
+        box: of the page, as `parse_box` reads it.
+        step: every how many voxels.
+        label: the segmentation, if it is open already.
+    """
     grid = DisplayGrid.of(source.shape[1:], source.geometry)
     found = parse_box(box, grid.shape)
-    label = read_label(path).array[0]
-    known = labels.make_labels(data)
-    indices = _read_every(lambda slices: known.encode(label[slices], path), grid, found, step)
+    opened, known = label or open_image(path), labels.make_labels(data)
+    indices = _read_every(lambda slices: known.encode(opened.read(slices)[0], path), grid, found, step)
     return write_nifti(indices, _stretch(grid.move(found), step))
 
 

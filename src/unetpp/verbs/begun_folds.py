@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from unetpp.errors import UsageError
 from unetpp.files import hold_lock
 from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
+from unetpp.words import write_command
 
 MORE_MINUTES = 10
 """Minutes by which a finished training is suggested to be trained longer, if its verdict has none."""
@@ -90,6 +91,7 @@ def require_ready(folder: RunFolder, fold: int | str, resume: bool, adds: bool) 
     if not resume:
         require_at_rest(folder, folds)
     require_unstarted(folder, folds, resume, fold)
+    _require_plan(folder)
 
 
 def require_unstarted(
@@ -122,6 +124,14 @@ def require_unstarted(
         minutes = sum(verdict.more_minutes or 0.0 for verdict in verdicts) or MORE_MINUTES
         action = f"Train it longer: `{command} --minutes +{minutes:g}`; or choose another `out`."
     raise UsageError(folder.path, got, "a new run", action, setting="out")
+
+
+def _require_plan(folder: RunFolder) -> None:
+    """Refuse to plan again for a run with trained folds: another plan would not be that of their networks."""
+    if (started := folder.started_folds()) and not folder.plan.exists():
+        got, expected = f"no such file, though fold {started[0]} has begun", "the plan that it is trained with"
+        action = f"Put it back: it is `plan` of what `{write_command('info', folder.path, '--json')}` prints, too."
+        raise UsageError(folder.plan, got, expected, f"{action} Or choose another `out`.", setting="out")
 
 
 def require_at_rest(folder: RunFolder, folds: Iterable[FoldName]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetpp.cluster.engine import Engine
+from unetpp.cluster.opening import open_engine
 from unetpp.cluster.worker import choose_device
 from unetpp.data.folds import Split
 from unetpp.data.store import store_cases
@@ -19,18 +20,21 @@ from unetpp.plan import Plan
 from unetpp.planning.fingerprint import Fingerprint
 from unetpp.planning.planner import Start
 from unetpp.progress import SILENCE, Progress, Silence
-from unetpp.results import Planned, TrainedFold
+from unetpp.results import Planned, Run, TrainedFold
 from unetpp.run_folder import LOCK, FoldName, RunFolder
 from unetpp.runtime.device import keep_freed_memory
 from unetpp.train.listeners import Listeners
-from unetpp.verbs import preparation
+from unetpp.verbs import begun_folds, preparation
 from unetpp.verbs.arguments import LogTo
 from unetpp.verbs.first_stage import settle_first_plan
 from unetpp.verbs.fold import read_fold, train_and_measure
 from unetpp.verbs.fold_job import FoldJob
 from unetpp.verbs.fold_time import Clock, load_libraries
+from unetpp.verbs.plan_page import has_plan_page, make_plan_page
 from unetpp.verbs.request import Request
 from unetpp.verbs.splits import choose_split
+from unetpp.verbs.trained_run import finish_run
+from unetpp.verbs.training_request import TrainingRequest, find_folds
 
 COMMAND_LOCK = ".cluster.lock"
 
@@ -197,6 +201,43 @@ class ClusterTraining:
             others = f"{', '.join(map(str, finished)) or 'none'} of {len(self.folds)} folds are trained"
             raise Interrupted(f"{' '.join(map(str, problems))} ({others}.)")
         return [finished[fold] for fold in self.folds]
+
+
+def train_on_cluster(cluster: str, training: TrainingRequest) -> Run:
+    """Train folds on the workers of a cluster.
+
+    Args:
+        cluster: the scheduler: local:N, tcp://HOST:PORT, or a file.
+        training: what the user asked for.
+
+    Returns:
+        The trained run.
+
+    Raises:
+        DataError: all problems with the data, before anything is trained.
+        UsageError: no such cluster, or a fold that cannot be trained so.
+        Interrupted: Ctrl-C or SIGTERM, or folds that could not be trained; the work done so far is saved.
+    """
+    run, progress = training.run, training.progress
+    with training.explain_stop(), open_engine(cluster, progress) as engine:
+        folds = find_folds(training, engine)
+        found = folds.found
+        side_by_side = ClusterTraining(
+            engine, run, found.dataset, folds.splits, folds.numbers, training.device, progress
+        )
+        rounds = side_by_side.count_rounds()
+        training = training.share_minutes(rounds, what="rounds of folds side by side")
+        with side_by_side.hold():
+            begun_folds.require_unstarted(run, folds.numbers, training.resume, training.fold)
+            made = side_by_side.make_plan(training.data, found.fingerprint, training.request, training.start)
+            run.note_data(training.data)
+            progress.note(made.planned.summarize(None))
+            if not run.started_folds() and not has_plan_page(run, made.plan):
+                make_plan_page(run, found, folds.splits, made.planned, progress)
+            training.note_start(made.plan, folds.list_held_out())
+            side_by_side.prepare(made.plan)
+            trained = side_by_side.train(made.plan, Clock(training.started), rounds, training.log_to, training.addition)
+    return finish_run(training, trained)
 
 
 def _list_folders(dataset: Dataset) -> list[Path]:

@@ -51,7 +51,7 @@ def evaluate(
     import scipy.spatial  # noqa: F401  (here its absence is named; later it would be a problem of each file)
 
     from unetpp.cluster.opening import open_engine
-    from unetpp.measure.quality import score_folders
+    from unetpp.measure.folder_scores import score_folders
     from unetpp.measure.score_shares import ScoreSharing
     from unetpp.measured import tabulate_cases
     from unetpp.parts import Part

@@ -25,6 +25,7 @@ from unetpp.model.build import make_grid
 from unetpp.model.weight_count import count_parameters
 from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.plan_text import SCHEMA_FILE, make_schema
+from unetpp.planning import rules
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import Start, make_plan
 from unetpp.planning.room import is_elsewhere
@@ -253,6 +254,8 @@ def reuse_plan(
         changed = _require_head(found.changed(settings))
         others = [fold for fold in folder.folds() if fold not in ours and (folder.fold(fold) / LOCK).exists()]
         progress.note(f"Using the plan in {folder.plan}{'' if others else '; delete it to plan again'}.")
+        if rules.NOT_TIMED in found.reasons.get("train.minutes", "") and device.type == "cpu":
+            progress.note(_describe_elsewhere(changed.train))
         return changed
     for key, value in settings.items():
         if _differs(found, key, value):
@@ -260,6 +263,15 @@ def reuse_plan(
             raise UsageError(key, str(value), expected, _INSTEAD.get(key, "Leave it out, or choose another `out`."))
     changed = _require_head(found.changed(settings))
     return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
+
+
+def _describe_elsewhere(train: TrainPlan) -> str:
+    """Say what the processor does with a plan that was made for a GPU."""
+    patch = " x ".join(map(str, train.patch))
+    return (
+        f"note: this plan was made for the memory of a GPU, with patches of {patch} and `train.batch={train.batch}`; "
+        "the processor trains just that, which may take long and much memory"
+    )
 
 
 def _differs(plan: Plan, key: str, value: Any) -> bool:

@@ -98,6 +98,9 @@ def _require_finished(run: RunFolder) -> None:
     if not run.plan.is_file() or not run.splits.is_file():
         got = f"{run.path}, {'no run folder' if run.path.exists() else 'where nothing is'}"
         raise UsageError("runs", got, "a run folder that `unetpp train` wrote", "Check the path.")
+    if run.cascade:
+        got, action = f"{run.path}, the first stage of a cascade", f"Name {run.cascade.path}, which it is part of."
+        raise UsageError("runs", got, "runs with validated folds", action)
     folds = [fold for fold in run.started_folds() if fold != NO_VALIDATION]
     unfinished = [fold for fold in folds if run.metrics(fold) is None]
     if unfinished:
