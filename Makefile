@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lint types layers tests slow services web clean
+.PHONY: help demo test check format lint types layers tests slow services browser web clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
 	@echo "make slow    the tests that take longest: rarer encoders, compilers"
 	@echo "make services  the tests with services that they start, such as SLURM (as root)"
+	@echo "make browser the tests of the page in Chromium (extra browser: playwright)"
 	@echo "make web     bundle the viewers of the page anew (needs node and npm)"
 	@echo "make clean   remove .venv and the caches"
 	@echo "Another Python: make demo PYTHON=python3.12"
@@ -36,13 +37,16 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not services" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "not slow and not services and not browser" -n auto --maxprocesses 4
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 services: $(STAMP)
 	$(BIN)/python -m pytest -m services
+
+browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser tests/serve
 
 web:
 	cd web && npm ci --ignore-scripts && npm run build

@@ -16,7 +16,7 @@ from unetpp.selection import is_selection, list_files, read_selection
 from unetpp.words import say_permit, shorten_path, write_command
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
-VIEWS = "views"
+VIEWS, GROWING = "views", "growing"
 FIRST_STAGE = "first_stage"
 """Folder of a fold, and of the cache, for the first stage of a cascade."""
 LOCK = ".lock"

@@ -74,6 +74,8 @@ def test_any_block_of_a_turned_source_is_that_part_of_the_whole(
     slices = tuple(slice(*limit) for limit in limits)
     np.testing.assert_array_equal(source.read(slices), orientation.turn(array)[(slice(None), *slices)])
     assert source.read(slices).flags.c_contiguous
+    stored = orientation.find_stored_block(slices, array.shape[1:])
+    assert orientation.find_turned_block(stored, array.shape[1:]) == slices
 
 
 def test_a_header_without_a_place_has_no_orientation() -> None:

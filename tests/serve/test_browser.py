@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,67 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.serve.browsing import Serve, open_page, open_result, paint, require_browser, serve_states
 from tests.serve.conftest import MakeState
 
 from unetpp.serve import views
-from unetpp.serve.http_server import HttpServer, listen, start_in_thread
-from unetpp.serve.state import ServerState
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OPTIONS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-Serve = Callable[[ServerState], str]
 
 pytestmark = pytest.mark.browser
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser (playwright) is not installed")
-if CHROMIUM is None:
-    pytest.skip("no Chromium is installed", allow_module_level=True)
+playwright = require_browser()
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Serves a state, and returns the address."""
-    running: list[Any] = []
-
-    def start(state: ServerState) -> str:
-        server, opened = HttpServer(state), listen("127.0.0.1", 0)
-        address = f"http://127.0.0.1:{opened.getsockname()[1]}"
-        running.append((server, start_in_thread(server, opened)))
-        return address
-
-    yield start
-    for server, thread in running:
-        server.stop()
-        thread.join(30)
+    yield from serve_states()
 
 
 @pytest.fixture
 def page() -> Iterator[Any]:
     """A page of Chromium that collects its errors."""
-    with playwright.sync_playwright() as library:
-        browser = library.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        opened = browser.new_page(viewport={"width": 1440, "height": 1000})
-        opened.set_default_timeout(180_000)
-        opened.failures = []
-        opened.on("pageerror", lambda error: opened.failures.append(str(error)))
-        yield opened
-        browser.close()
-
-
-def open_result(page: Any) -> None:
-    page.wait_for_selector("#viewer:not([hidden])")
-    page.wait_for_selector("#loading", state="hidden")
-    page.wait_for_timeout(500)
-
-
-def paint(page: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    """Drag over the image between two places, as fractions of it; the image is square and fills the height."""
-    box = page.locator("#canvas").bounding_box()
-    side = min(box["width"], box["height"])
-    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
-    page.mouse.move(left + start[0] * side, top + start[1] * side)
-    page.mouse.down()
-    page.mouse.move(left + stop[0] * side, top + stop[1] * side, steps=12)
-    page.mouse.up()
+    yield from open_page(playwright)
 
 
 def test_a_person_corrects_an_image(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
@@ -123,6 +80,68 @@ def test_a_person_undoes_and_removes(page: Any, serve: Serve, make_state: MakeSt
     assert page.failures == []
 
 
+def test_a_stroke_suggests_the_rest_of_its_object(
+    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path
+) -> None:
+    rows, columns = np.mgrid[:128, :128]
+    disc = np.hypot(rows - 64, columns - 64) < 30
+    Image.fromarray((200 * disc).astype(np.uint8)).save(tmp_path / "disc.png")
+    page.goto(serve(make_state()))
+    page.set_input_files("#files", tmp_path / "disc.png")
+    open_result(page)
+    page.click("#paint-start")
+    for index in (0, 1):  # one of both is not what the model of this test has found
+        page.check(f"#pens input[value='{index}']")
+        with page.expect_response("**/suggestion") as answer:
+            paint(page, (0.35, 0.5), (0.65, 0.5))
+        assert answer.value.ok
+    page.wait_for_timeout(300)
+    if page.is_visible("#suggestion"):
+        page.click("#suggestion-drop")
+        assert not page.is_visible("#suggestion")
+        with page.expect_response("**/suggestion"):
+            paint(page, (0.4, 0.45), (0.6, 0.45))
+        page.wait_for_timeout(300)
+    offered = page.is_visible("#suggestion")
+    if offered:
+        page.click("#suggestion-take")
+    page.check("#unsaid")
+    page.click("#save")
+    page.wait_for_selector("#corrected li")
+    mask = np.asarray(Image.open(tmp_path / "served/corrections/data/labels/disc.png"))
+    said = mask != 254
+    assert said.any() and (not offered or said[disc].mean() > 0.3) and said[~disc].mean() < 0.05
+    assert page.failures == []
+
+
+def test_two_results_lie_side_by_side(page: Any, serve: Serve, make_state: MakeState, trained: Path) -> None:
+    page.goto(serve(make_state([trained, trained])))
+    page.click("#sample")
+    open_result(page)
+    assert page.locator("#beside option").all_inner_texts()[:3] == ["Nothing", "Size 1", "Size 2"]
+    page.select_option("#beside", "size 1")
+    page.wait_for_selector("#loading-beside", state="hidden")
+    assert page.inner_text("#caption-beside") == "Size 1" and page.is_visible("#canvas-beside")
+    page.locator("#beside option").last.evaluate("option => { option.parentElement.value = option.value; }")
+    page.dispatch_event("#beside", "change")
+    page.wait_for_selector("#caption-beside:has-text(', size 2')")
+    page.wait_for_selector("#loading-beside", state="hidden")
+    assert page.locator("#jobs li").count() == 2
+    page.select_option("#beside", "")
+    assert not page.is_visible("#stage-beside")
+    assert page.failures == []
+
+
+def test_a_training_is_watched(page: Any, serve: Serve, make_state: MakeState, trained: Path) -> None:
+    page.goto(serve(make_state([], data=None, run=trained)))
+    page.wait_for_selector("#growing-cases .found[src]")
+    page.wait_for_selector("#live-charts canvas")
+    assert page.locator("#growing-cases figure").count() == 2 and "Step" in page.inner_text("#growing-text")
+    page.uncheck("#growing-labels")
+    assert not page.is_visible("#growing-cases .label >> nth=0")
+    assert page.failures == []
+
+
 def test_many_images_take_one_connection_and_strokes_stay(
     page: Any, serve: Serve, make_state: MakeState, tmp_path: Path
 ) -> None:
@@ -153,8 +172,11 @@ def test_a_volume_is_shown_in_planes(
     page.click("#sample")
     open_result(page)
     assert page.is_visible("#planes")
+    page.select_option("#beside", "size 1")
+    page.wait_for_selector("#loading-beside", state="hidden")
     page.click("[data-plane='0']")
     page.fill("#slice-2", "3")
+    page.select_option("#beside", "")
     page.click("#paint-start")
     paint(page, (0.4, 0.4), (0.6, 0.5))
     page.click("#save")
@@ -174,6 +196,9 @@ def test_a_large_image_is_shown_in_tiles_and_corrected_in_parts(
     page.wait_for_selector("#tiles canvas")
     assert not page.is_visible("#paint-card")
     page.fill("#dial", "0")
+    page.select_option("#beside", "size 2")
+    page.wait_for_selector("#tiles-beside canvas")
+    page.select_option("#beside", "")
     page.check("#outlines")
     page.click("#closer")
     page.wait_for_selector("#paint-card")

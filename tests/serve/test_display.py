@@ -61,6 +61,9 @@ def test_boxes_show_and_take_their_part(size: tuple[int, ...], affine: np.ndarra
     assert np.array_equal(part, grid.turn(array)[tuple(slice(*each) for each in box)])
     block, values = grid.place(part, grid.move(box), "image")
     assert np.array_equal(array[block], values) and values.size == part.size
+    assert grid.find_shown(grid.locate(box)) == box and grid.find_shown(block) == box
+    first = grid.find_voxel((0, 0, 0), grid.move(box))
+    assert array[first] == part[0, 0, 0]
 
 
 @given(SIZES, AFFINES, st.permutations([0, 1, 2]), st.lists(st.booleans(), min_size=3, max_size=3))

@@ -64,6 +64,14 @@ class Orientation:
             block[axis] = slice(stored[axis] - stop, stored[axis] - start) if flip else slice(start, stop)
         return tuple(block)
 
+    def find_turned_block(self, slices: Slices, stored: Sequence[int]) -> Slices:
+        """Find the canonical block that holds a block of the stored array: the inverse of `find_stored_block`."""
+        block = []
+        for axis, flip in zip(self.order, self.flips, strict=True):
+            start, stop, _ = slices[axis].indices(stored[axis])
+            block.append(slice(stored[axis] - stop, stored[axis] - start) if flip else slice(start, stop))
+        return tuple(block)
+
 
 def keep_axes(dims: int) -> Orientation:
     """Make the orientation that changes nothing."""

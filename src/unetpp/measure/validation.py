@@ -53,6 +53,7 @@ class DepthValidation:
         cases: the cases in use, see `shorten` and `keep`.
         tile_s: seconds for one tile, by the latest measurement of the whole network; None before the first.
         is_stopped: asked between two cases by each of several ranks, as none of them may leave the others waiting.
+        show: called with each validation case that this process scores, and its segmentation by the deepest head.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class DepthValidation:
     ) -> None:
         self._ranks = ranks
         self.is_stopped: Callable[[], bool] = lambda: False
+        self.show: Callable[[StoredCase, np.ndarray], object] = lambda case, segmentation: None
         self._all = self.cases = cases
         self._training = training
         self.plan, self._coding = plan, make_tensor_coding(plan.data)
@@ -167,6 +169,7 @@ class DepthValidation:
     def _score(self, network: nn.Module, case: StoredCase, depths: Sequence[int]) -> dict[int, float | None]:
         label, data = case.label(), self.plan.data
         found = self._predict(network, open_stored(case, data), depths)
+        self.show(case, found[depths[-1]])
         meaning = data.num_classes, data.region_indices
         return {depth: fast_dice(segmentation, label, *meaning) for depth, segmentation in found.items()}
 

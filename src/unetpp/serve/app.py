@@ -11,7 +11,17 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from unetpp.errors import LOG
-from unetpp.serve import routes_corrections, routes_jobs, routes_leases, routes_page, routes_server, routes_views
+from unetpp.serve import (
+    routes_comparisons,
+    routes_corrections,
+    routes_jobs,
+    routes_leases,
+    routes_page,
+    routes_run,
+    routes_server,
+    routes_suggestions,
+    routes_views,
+)
 from unetpp.serve.access import AccessLayer
 from unetpp.serve.leases import SWEEP_S
 from unetpp.serve.problems import PROBLEM_TYPE, ProblemBody, add_handlers
@@ -65,7 +75,8 @@ def create_app(state: ServerState) -> FastAPI:
         responses=answers,
     )
     app.state.unetpp = state
-    for routes in (routes_server, routes_jobs, routes_leases, routes_views, routes_corrections, routes_page):
+    with_person = (routes_comparisons, routes_suggestions, routes_corrections)
+    for routes in (routes_server, routes_jobs, routes_leases, routes_views, *with_person, routes_run, routes_page):
         app.include_router(routes.router)
     add_handlers(app)
     app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits, require_room=state.require_room)

@@ -78,6 +78,26 @@ class DisplayGrid:
             slices.append(slice(start, stop) if flip > 0 else slice(size - stop, size - start))
         return tuple(slices[: len(self.spatial)][::-1])
 
+    def find_shown(self, block: tuple[slice, ...]) -> Box:
+        """Find the box of the page that shows a block of the file: the inverse of `locate`."""
+        parts = [(part.start, part.stop) for part in (*block[::-1], slice(0, 1))[:3]]
+        box = [(0, 0)] * 3
+        for (start, stop), size, (axis, flip) in zip(parts, self._file_shape, self._turn, strict=True):
+            box[int(axis)] = (start, stop) if flip > 0 else (size - stop, size - start)
+        return tuple(box)
+
+    def find_voxel(self, point: Sequence[float], affine: np.ndarray) -> tuple[int, ...]:
+        """Find the voxel of the file, one number for each spatial axis, in which a voxel of another grid lies.
+
+        Args:
+            point: x, y, z.
+            affine: 4 x 4, from voxels of that grid to RAS+.
+        """
+        place = np.linalg.inv(self.file_affine) @ affine @ [*point, 1.0]
+        limits = np.asarray(self._file_shape) - 1
+        xyz = np.clip(np.rint(place[:3]), 0, limits).astype(int)
+        return tuple(int(each) for each in xyz[: len(self.spatial)][::-1])
+
     def move(self, box: Box) -> np.ndarray:
         """Return the affine of a box of the page."""
         moved = self.affine.copy()

@@ -93,6 +93,8 @@ class Job(BaseModel):
     """Those of them that are channels of the image, in order."""
     case: str | None = None
     """Case of DATA, if it was not uploaded."""
+    of: str | None = None
+    """Job of the same image with another model, beside which it is shown."""
     options: JobOptions = JobOptions()
     voxels: int | None = None
     """Pixels or voxels of the image by its header; null: not known."""

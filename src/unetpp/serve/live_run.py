@@ -13,6 +13,7 @@ from unetpp.errors import PlanError
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.plan import Plan, read_plan
 from unetpp.run_folder import RunFolder
+from unetpp.serve.run_pictures import GrowingCase, list_growing
 from unetpp.train.log import LogLine, read_log
 
 MOST_POINTS = 600
@@ -43,6 +44,8 @@ class LiveFold(BaseModel):
     elapsed_s: float = 0.0
     seconds_left: float | None = None
     best_dice: float | None = None
+    growing: list[GrowingCase] = []
+    """Validation cases with pictures of their segmentations: /v1/run/growing/FOLD/NUMBER_STEP.png."""
 
 
 class LiveRun(BaseModel):
@@ -85,6 +88,7 @@ def _read_fold(run: RunFolder, name: str, plan: Plan | None) -> LiveFold:
         elapsed_s=elapsed,
         seconds_left=_estimate_left(plan, last, elapsed) if state == "running" else None,
         best_dice=max((each.dice for each in validations if each.dice is not None), default=None),
+        growing=list_growing(run.fold(name)),
     )
 
 

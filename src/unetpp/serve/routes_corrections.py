@@ -1,4 +1,4 @@
-"""Routes of corrections, of trainings on them, and of the run that is shown live."""
+"""Routes of corrections, and of trainings on them."""
 
 from __future__ import annotations
 
@@ -95,18 +95,3 @@ def cancel_training(state: State, id: str) -> FurtherTraining:
 def accept_model(state: State, id: str) -> FurtherTraining:
     """Serve the new model beside the old one, if it is better on the validation cases."""
     return state.trainings.accept(id)
-
-
-@router.get("/run", summary="Show the training that the server follows")
-def show_run(state: State) -> LiveRun:
-    """Return loss, Dice of each size, throughput and time left, as the log of the run has them."""
-    if state.run is None:
-        raise Refused(404, "run", "a server that follows no training", "one", "Start it with `unetpp serve --run RUN`.")
-    return read_live_run(state.run)
-
-
-@router.get("/run/events", summary="Follow the training", response_class=StreamingResponse)
-def follow_run(state: State) -> StreamingResponse:
-    """Stream what `GET /v1/run` returns, each time it changes."""
-    show_run(state)
-    return stream_changes(lambda: show_run(state).model_dump_json(), lambda text: False, state.stopping.is_set)

@@ -25,6 +25,7 @@ from unetpp.serve.leases import Leases
 from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import Refused
+from unetpp.serve.suggestions import Suggester
 from unetpp.serve.tiles import TileCache
 from unetpp.serve.trainings import Trainings
 from unetpp.serve.uploads import clean_name
@@ -54,6 +55,7 @@ class ServerState:
         self.worker = Worker(self.store, self.shelf, self.prediction, self.limits)
         self.leases = Leases(self.store, self.shelf, self.worker.cancel, self.limits)
         self.tiles = TileCache(self)
+        self.suggester = Suggester(self)
         folder = self.store.folder / "trainings"
         self.trainings = Trainings(folder, self.shelf, self.corrected, self.cases, self.device)
 

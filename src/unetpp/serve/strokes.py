@@ -63,6 +63,20 @@ class Correction(BaseModel):
         return painted.reshape(self.shape, order="F"), affine
 
 
+def find_runs(classes: np.ndarray) -> list[Run]:
+    """Write class indices (x, y, z) as runs, without those below 0: the inverse of `Correction.draw`."""
+    flat = classes.reshape(-1, order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    starts = np.concatenate([[0], edges])
+    lengths = np.diff(np.concatenate([starts, [flat.size]]))
+    values = flat[starts]
+    return [
+        (int(start), int(length), int(value))
+        for start, length, value in zip(starts, lengths, values, strict=True)
+        if value >= 0
+    ]
+
+
 def _is_place(affine: np.ndarray) -> bool:
     if not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
         return False

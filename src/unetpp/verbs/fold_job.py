@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import torch
 from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.measure.growing_views import GrowingViews
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
 from unetpp.model.build import make_grid
 from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
 from unetpp.results import TrainedFold
-from unetpp.run_folder import FoldName, RunFolder
+from unetpp.run_folder import GROWING, FoldName, RunFolder
 from unetpp.runtime.ranks import Ranks, joined
 from unetpp.runtime.stopwatch import measure_load
 from unetpp.train.checkpoint import TrainingState
@@ -102,6 +104,10 @@ def make_training(
         rebudget = share_time(until, validation, after)
     if validation and begun and begun.validation_cases:
         validation.keep(begun.validation_cases)
+    listen: Callable[..., object] = job.listeners
+    if validation and job.ranks.is_first:
+        views = GrowingViews(job.run.fold(job.fold) / GROWING, validation.cases[:: job.ranks.size], plan.data)
+        validation.show, listen = views.take, views.listen(listen)
     budget_s = rebudget and rebudget(0.0)
     stage = job.stage("training", "steps")
     training = FoldTraining(
@@ -116,7 +122,7 @@ def make_training(
         held_out=len(held_out),
         weights=None if begun else recall_start(job.run, plan),
         show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
-        listen=job.listeners,
+        listen=listen,
         ranks=job.ranks,
     )
     return training, budget_s, after

@@ -22,9 +22,21 @@ function draw(figure, title, xs, series) {
   return new uPlot(options, [xs, ...series.map(({ values }) => values)], place);
 }
 
+const drawn = new Map(); // container -> fold
+let waiting = null;
+
+/** Draw all curves anew in the present width and colors. */
+function redraw() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => drawn.forEach((fold, container) => drawCurves(container, fold)), 150);
+}
+window.addEventListener("resize", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
 /** Draw the loss and the Dice of each size of a fold into a container. */
 export function drawCurves(container, fold) {
   if (!fold.losses.length) return;
+  drawn.set(container, fold);
   const figures = [...container.querySelectorAll("figure")];
   while (figures.length < 2) {
     const figure = make("figure");
@@ -37,6 +49,11 @@ export function drawCurves(container, fold) {
   const series = sizes.map((size) => ({ name: `Dice at ${size}`, values: fold.validations.map((each) => each.sizes[size] ?? null) }));
   if (fold.validations.some((each) => each.train_dice !== null)) series.push({ name: "on training cases", values: fold.validations.map((each) => each.train_dice) });
   draw(dice, "Validation Dice", fold.validations.map((each) => each.step), series.length ? series : [{ name: "Dice", values: [] }]);
+}
+
+export function clearCurves(container) {
+  drawn.delete(container);
+  replace(container);
 }
 
 /** Show numbers as a list of terms. */

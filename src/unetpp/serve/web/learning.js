@@ -1,7 +1,7 @@
 // Corrected cases, and the training that learns from them.
 
 import { follow, getJson, post, remove } from "./api.js";
-import { drawCurves, showNumbers } from "./charts.js";
+import { clearCurves, drawCurves, showNumbers } from "./charts.js";
 import { $, formatDice, formatTime, make, replace } from "./dom.js";
 
 const RUNNING = ["preparing", "training", "comparing"];
@@ -62,7 +62,7 @@ export function startLearning(app) {
         ["validation cases", String(training.validated)],
       ]);
     }
-    if (isNew) replace($("training-charts"));
+    if (isNew) clearCurves($("training-charts"));
     clearInterval(timer);
     const redraw = () => drawLog(training).catch(() => {});
     redraw();

@@ -1,8 +1,8 @@
-// A training while it runs.
+// A training while it runs: curves, validation cases as they grow, and labels that look wrong.
 
-import { follow } from "./api.js";
+import { follow, getJson } from "./api.js";
 import { drawCurves, showNumbers } from "./charts.js";
-import { $, formatDice, formatNumber, formatTime } from "./dom.js";
+import { $, formatDice, formatNumber, formatTime, make, replace } from "./dom.js";
 
 const STATES = {
   waiting: "The training has not made a step yet.",
@@ -12,8 +12,73 @@ const STATES = {
   silent: "The training has said nothing for five minutes: it may have been stopped.",
 };
 
-export function startLive() {
+/** Validation cases with a slider over the steps; it stays at the newest until a person moves it. */
+function startGrowing() {
+  const slider = $("growing-step");
+  let fold = null;
+  let steps = [];
+  let isNewest = true;
+
+  function show() {
+    const step = steps[Number(slider.value)];
+    $("growing-text").textContent = `Step ${formatNumber(step)}, validation ${Number(slider.value) + 1} of ${steps.length}`;
+    slider.setAttribute("aria-valuetext", `step ${step}`);
+    for (const figure of $("growing-cases").children) {
+      const { known } = figure;
+      const nearest = known.findLast((each) => each <= step) ?? known[0];
+      figure.found.hidden = nearest === undefined;
+      if (nearest === undefined) continue;
+      figure.found.src = `/v1/run/growing/${fold}/${figure.number}_${nearest}.png`;
+      figure.found.alt = `What was found at step ${nearest}`;
+    }
+  }
+
+  function makeFigure({ number, id }) {
+    const layer = (name, alt) => make("img", { src: `/v1/run/growing/${fold}/${number}_${name}.png`, alt, className: name });
+    const found = make("img", { alt: "", className: "found" });
+    const figure = make("figure", {}, make("div", { className: "layers" }, layer("image", `Case ${id}`), found, layer("label", "Outlines of its label")), make("figcaption", { title: id }, id));
+    return Object.assign(figure, { found, number });
+  }
+
+  slider.oninput = () => {
+    isNewest = Number(slider.value) === steps.length - 1;
+    show();
+  };
+  $("growing-labels").onchange = () => $("growing-cases").classList.toggle("plain", !$("growing-labels").checked);
+  return (run) => {
+    const found = [...new Set(run.growing.flatMap((each) => each.steps))].sort((a, b) => a - b);
+    $("growing").hidden = !found.length;
+    if (!found.length || (fold === run.fold && found.length === steps.length)) return;
+    if (fold !== run.fold || $("growing-cases").children.length !== run.growing.length) {
+      fold = run.fold;
+      replace($("growing-cases"), ...run.growing.map(makeFigure));
+    }
+    steps = found;
+    run.growing.forEach((each, place) => { $("growing-cases").children[place].known = each.steps; });
+    slider.max = steps.length - 1;
+    slider.disabled = steps.length < 2;
+    if (isNewest) slider.value = steps.length - 1;
+    show();
+  };
+}
+
+/** Cases of which the network is sure while their labels say something else. */
+async function listSuspects() {
+  const suspects = await getJson("/v1/run/labels");
+  $("suspects").hidden = !suspects.length;
+  replace(
+    $("suspect-cases"),
+    ...suspects.map((each) =>
+      make("li", {}, make("figure", {},
+        each.picture ? make("img", { src: each.picture, loading: "lazy", alt: `${each.id} with the outlines of its label and of what was found` }) : null,
+        make("figcaption", {}, make("b", {}, each.id), ` Dice ${formatDice(each.dice)} against its label, ${formatDice(each.expected_dice)} expected (fold ${each.fold})`)))),
+  );
+}
+
+export function startLive(app) {
   $("live").hidden = false;
+  const showGrowing = startGrowing();
+  let state = "";
   follow("/v1/run/events", (run) => {
     $("live-title").textContent = `Training: ${run.name}`;
     const fold = run.folds.find((each) => each.state === "running") ?? run.folds.at(-1);
@@ -27,5 +92,9 @@ export function startLive() {
       ["left", formatTime(fold.seconds_left)],
     ]);
     drawCurves($("live-charts"), fold);
+    showGrowing(fold);
+    const states = run.folds.map((each) => each.state).join();
+    if (states !== state) app.run(listSuspects); // folds are measured when they have ended
+    state = states;
   });
 }

@@ -1,7 +1,5 @@
 // OpenSeadragon with tiles that the server cuts: images that no browser holds.
 
-import { $ } from "./dom.js";
-
 const TILE = 512;
 let library = null;
 
@@ -17,12 +15,16 @@ function loadLibrary() {
 }
 
 export class TileView {
+  constructor(element) {
+    this.element = element;
+  }
+
   async load(job) {
     this.close();
     const OpenSeadragon = await loadLibrary();
     this.job = job;
     this.viewer = OpenSeadragon({
-      element: $("tiles"),
+      element: this.element,
       showNavigationControl: false,
       showNavigator: true,
       maxZoomPixelRatio: 16,
@@ -74,6 +76,21 @@ export class TileView {
         if (isLast && layer === "labels") item.setOpacity(this.opacity);
       },
     });
+  }
+
+  /** Share place and zoom with another view. */
+  link(other) {
+    let moving = false;
+    const follow = (from, to) => {
+      if (moving || !to.viewer || !from.viewer) return;
+      moving = true;
+      to.viewer.viewport.zoomTo(from.viewer.viewport.getZoom(), null, true);
+      to.viewer.viewport.panTo(from.viewer.viewport.getCenter(), true);
+      moving = false;
+    };
+    this.viewer.addHandler("viewport-change", () => follow(this, other));
+    other.viewer.addHandler("viewport-change", () => follow(other, this));
+    follow(other, this);
   }
 
   /** The pixel (x, y) in the middle, y down. */

@@ -2,6 +2,7 @@
 
 import { getJson } from "./api.js";
 import { $, formatDice, formatNumber, make, press, replace, say } from "./dom.js";
+import { startComparing } from "./comparing.js";
 import { startPainting } from "./painting.js";
 import { TileView } from "./tile_view.js";
 import { VolumeView } from "./volume_view.js";
@@ -11,11 +12,10 @@ const CLOSE_VOLUME = 160;
 
 export function startViewing(app) {
   const volume = new VolumeView($("canvas"));
-  const tiles = new TileView();
+  const tiles = new TileView($("tiles"));
   const view = { volume, tiles, job: null, box: null, classes: [], size: null };
   const isTiled = () => view.job?.view.kind === "large image" && !view.box;
   const painting = startPainting(app, view);
-
   const mayLeave = () => !painting.isDirty() || confirm("What you painted is not saved. Leave it?");
 
   const query = (size) => {
@@ -23,6 +23,8 @@ export function startViewing(app) {
     if (view.box) parts.push(`box=${view.box.flat().join(",")}`);
     return parts.join("&");
   };
+  const comparing = startComparing(app, view, { isTiled, query });
+  const shown = () => [isTiled() ? tiles : volume, ...comparing.shown()];
 
   async function load() {
     const { job } = view;
@@ -46,6 +48,7 @@ export function startViewing(app) {
         if (view.size !== job.sizes.at(-1).size) await volume.showSize(view.size);
       }
       applyLayers();
+      await comparing.reload();
     } finally {
       $("loading").hidden = true;
     }
@@ -61,6 +64,7 @@ export function startViewing(app) {
       volume.setOpacity(opacity);
       volume.setOutlines(outlines);
     }
+    comparing.applyLayers();
   }
 
   async function chooseSize(number) {
@@ -73,6 +77,7 @@ export function startViewing(app) {
     else if (found.confidence !== null) parts.push(`confidence ${formatDice(found.confidence)}`);
     for (const each of found.classes) parts.push(`${each.name}: ${describeClass(each)}`);
     $("dial-text").textContent = parts.join("; ");
+    $("caption").textContent = `${app.models.length > 1 ? `${app.model(job.model)?.name ?? job.model}, size` : "Size"} ${found.size}`;
     [...$("dial-table").tBodies[0].rows].forEach((row) => row.classList.toggle("chosen", row.dataset.size === found.size));
     $("dial").setAttribute("aria-valuetext", parts[0]);
     showDownloads(found);
@@ -125,6 +130,7 @@ export function startViewing(app) {
         each.shown = box.checked;
         if (isTiled()) applyLayers();
         else volume.color(view.classes);
+        comparing.applyLayers();
       } });
       const swatch = make("span", { className: "swatch" });
       swatch.style.background = each.color;
@@ -205,6 +211,7 @@ export function startViewing(app) {
       $("channel-choice").hidden = job.view.is_color || job.view.channels < 2;
       const names = app.model(job.model)?.channels ?? [];
       replace($("channel"), ...Array.from({ length: job.view.channels }, (_, number) => make("option", { value: number }, names[number] ?? `${number}`)));
+      comparing.fill();
       fillDial();
       fillClasses();
       await load();
@@ -213,6 +220,7 @@ export function startViewing(app) {
     },
     close() {
       painting.stop();
+      comparing.close();
       view.job = null;
       $("viewer").hidden = true;
       $("panel").hidden = true;
@@ -235,11 +243,11 @@ export function startViewing(app) {
   }
 
   $("dial").oninput = () => app.run(() => chooseSize(Number($("dial").value)));
-  $("opacity").oninput = () => (isTiled() ? tiles : volume).setOpacity(Number($("opacity").value));
+  $("opacity").oninput = () => shown().forEach((each) => each.setOpacity(Number($("opacity").value)));
   $("outlines").onchange = applyLayers;
   $("doubt").onchange = () => app.run(showDoubt);
   for (const id of ["low", "high"]) {
-    const change = () => (isTiled() ? tiles : volume).setWindow(Number($("low").value), Number($("high").value));
+    const change = () => shown().forEach((each) => each.setWindow(Number($("low").value), Number($("high").value)));
     $(id).oninput = () => !isTiled() && change();
     $(id).onchange = change;
   }
@@ -247,11 +255,12 @@ export function startViewing(app) {
   for (const button of $("planes").children) {
     button.onclick = () => {
       press($("planes").children, button);
-      volume.setPlane(Number(button.dataset.plane));
+      shown().forEach((each) => each.setPlane(Number(button.dataset.plane)));
     };
   }
   for (const axis of [0, 1, 2]) {
-    $(`slice-${axis}`).oninput = () => volume.moveTo([0, 1, 2].map((each) => Number($(`slice-${each}`).value)));
+    const move = () => [0, 1, 2].map((each) => Number($(`slice-${each}`).value));
+    $(`slice-${axis}`).oninput = () => shown().forEach((each) => each.moveTo(move()));
   }
   volume.moved = () => view.job?.view.kind === "volume" && showPlace();
   $("closer").onclick = () => app.run(openPart);

@@ -46,7 +46,7 @@ export class VolumeView {
   /** Load an image; `paths` are those of the image and of the segmentation at each size. */
   async load({ image, labels, isFlat, isColor, window, classes }) {
     await this.start();
-    this.stopPainting();
+    this.closeDrawing();
     const { nv } = this;
     while (nv.volumes.length) nv.removeVolume(nv.volumes.at(-1));
     this.indices = new Map();
@@ -66,6 +66,24 @@ export class VolumeView {
     if (!isFlat) this.moveTo(this.findFullest());
     // the other sizes follow, so that the slider shows each at once
     for (const each of labels.slice(0, -1)) this.fetchSize(each.size);
+  }
+
+  get isLoaded() {
+    return this.nv?.volumes.length > 1;
+  }
+
+  /** Share planes, place and zoom with another view: the one that has the focus leads. */
+  link(other) {
+    this.nv.broadcastTo([other.nv]);
+    other.nv.broadcastTo([this.nv]);
+    this.nv.setSliceType(other.nv.opts.sliceType);
+    other.nv.doSync2d(this.nv);
+    other.nv.doSync3d(this.nv);
+    this.nv.drawScene();
+  }
+
+  unlink() {
+    if (this.nv) this.nv.otherNV = null;
   }
 
   get shape() {
@@ -157,84 +175,14 @@ export class VolumeView {
     return count ? sums.map((sum) => Math.round(sum / count)) : [width >> 1, height >> 1, depth >> 1];
   }
 
-  startPainting(colors) {
-    const { nv } = this;
-    nv.setDrawColormap(colors);
-    nv.createEmptyDrawing();
-    nv.setDrawOpacity(0.75);
-    nv.setDrawingEnabled(true);
+  /** Show the cross also in images, for a person without a mouse. */
+  showCross() {
+    this.nv.opts.crosshairWidth = 0.4;
   }
 
-  stopPainting() {
+  closeDrawing() {
     if (!this.nv?.drawBitmap) return;
     this.nv.setDrawingEnabled(false);
     this.nv.closeDrawing();
-  }
-
-  setPen(value, isFilled, size) {
-    this.nv.setDrawingEnabled(true);
-    this.nv.setPenValue(value, isFilled);
-    this.nv.opts.penSize = size;
-  }
-
-  rest() {
-    this.nv.setDrawingEnabled(false);
-  }
-
-  undo() {
-    this.nv.drawUndo();
-  }
-
-  fillBetween() {
-    this.nv.interpolateMaskSlices();
-    this.nv.refreshDrawing(true);
-    this.nv.drawAddUndoBitmap();
-  }
-
-  /** Paint over the predicted object at a voxel; returns its number of voxels. */
-  paintObject(start, value) {
-    const [width, height, depth] = this.shape;
-    const indices = this.indices.get(this.size);
-    const bitmap = this.nv.drawBitmap;
-    const first = start[0] + width * (start[1] + height * start[2]);
-    const wanted = indices[first];
-    if (!wanted) return 0;
-    const seen = new Uint8Array(indices.length);
-    const stack = [first];
-    seen[first] = 1;
-    let count = 0;
-    while (stack.length) {
-      const place = stack.pop();
-      bitmap[place] = value;
-      count += 1;
-      const x = place % width;
-      const y = Math.floor(place / width) % height;
-      const z = Math.floor(place / (width * height));
-      const near = [x > 0 && place - 1, x < width - 1 && place + 1, y > 0 && place - width, y < height - 1 && place + width];
-      near.push(z > 0 && place - width * height, z < depth - 1 && place + width * height);
-      for (const next of near) {
-        if (next === false || seen[next] || indices[next] !== wanted) continue;
-        seen[next] = 1;
-        stack.push(next);
-      }
-    }
-    this.nv.refreshDrawing(true);
-    this.nv.drawAddUndoBitmap();
-    return count;
-  }
-
-  /** What was painted as runs [first voxel, number, class index]; pens are numbered from 1, classes from 0. */
-  readRuns() {
-    const bitmap = this.nv.drawBitmap;
-    const runs = [];
-    let start = 0;
-    while (start < bitmap.length) {
-      const value = bitmap[start];
-      let stop = start + 1;
-      while (stop < bitmap.length && bitmap[stop] === value) stop += 1;
-      if (value) runs.push([start, stop - start, value - 1]);
-      start = stop;
-    }
-    return runs;
   }
 }

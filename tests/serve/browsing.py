@@ -1,0 +1,73 @@
+"""A Chromium, and a server of this process that it opens: what the tests of the page share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unetpp.serve.http_server import HttpServer, listen, start_in_thread
+from unetpp.serve.state import ServerState
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+Serve = Callable[[ServerState], str]
+
+
+def require_browser() -> Any:
+    """Return Playwright's library, or skip the module where it or Chromium is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser (playwright) is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed", allow_module_level=True)
+    return playwright
+
+
+def serve_states() -> Iterator[Serve]:
+    """Yield a function that serves a state and returns the address; the servers stop afterwards."""
+    running: list[Any] = []
+
+    def start(state: ServerState) -> str:
+        server, opened = HttpServer(state), listen("127.0.0.1", 0)
+        address = f"http://127.0.0.1:{opened.getsockname()[1]}"
+        running.append((server, start_in_thread(server, opened)))
+        return address
+
+    yield start
+    for server, thread in running:
+        server.stop()
+        thread.join(30)
+
+
+def open_page(playwright: Any, **options: Any) -> Iterator[Any]:
+    """Yield a page of Chromium that collects its errors."""
+    with playwright.sync_playwright() as library:
+        browser = library.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        opened = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **options})
+        opened.set_default_timeout(180_000)
+        opened.failures = []
+        opened.on("pageerror", lambda error: opened.failures.append(str(error)))
+        yield opened
+        browser.close()
+
+
+def open_result(page: Any) -> None:
+    """Wait until the image that was opened is drawn."""
+    page.wait_for_selector("#viewer:not([hidden])")
+    page.wait_for_selector("#loading", state="hidden")
+    page.wait_for_timeout(500)
+
+
+def paint(page: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
+    """Drag over the image between two places, as fractions of it; the image is square and fills the height."""
+    page.locator("#canvas").scroll_into_view_if_needed()
+    box = page.locator("#canvas").bounding_box()
+    side = min(box["width"], box["height"])
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+    page.mouse.move(left + start[0] * side, top + start[1] * side)
+    page.mouse.down()
+    page.mouse.move(left + stop[0] * side, top + stop[1] * side, steps=12)
+    page.mouse.up()
