@@ -107,7 +107,8 @@ def _list_widths(base: ModelPlan) -> Iterator[Member]:
         yield Member(f"shells-{name}", f"U-Net, shells {title[1:-1]}", model, shells[-1])
         growth = _share_equally(len(shells))
         yield Member(f"shells-{name}-grown", f"U-Net, shells {title[1:-1]}, grown", model, shells[-1], growth)
-        for kind, share in (("distilled", (1.0,)), ("grown-distilled", growth)):
+        late = {"grown75-distilled": (0.75, 1.0)} if len(shells) == 2 else {}
+        for kind, share in {"distilled": (1.0,), "grown-distilled": growth, **late}.items():
             told = f"U-Net, shells {title[1:-1]}, {kind.replace('-', ', ')}"
             yield Member(f"shells-{name}-{kind}", told, model, shells[-1], share, distillation=True)
     for depth in range(1, base.depth):

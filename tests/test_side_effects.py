@@ -26,7 +26,7 @@ for path in root.rglob("*.py"):
     top = ast.parse(path.read_text(encoding="utf-8")).body
     for node in itertools.chain(top, *(node.body for node in top if isinstance(node, ast.With))):
         if isinstance(node, ast.ImportFrom):
-            foreign.add(node.module)
+            foreign |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}  # such as scipy.ndimage
         elif isinstance(node, ast.Import):
             foreign |= {alias.name for alias in node.names}
 foreign = {name for name in foreign if not name.startswith("unetpp")}

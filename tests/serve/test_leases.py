@@ -54,7 +54,7 @@ def test_what_an_idle_client_holds_is_given_back(make_state: MakeState, open_cli
     state.leases._held[lease["id"]].used = now() - 61
     wait_until(lambda: client.get(f"/v1/jobs/{held}").status_code == 404)
     assert client.get(f"/v1/jobs/{kept}").status_code == 200 and not state.shelf.pinned
-    assert [path.name for path in (state.store.folder / "jobs").iterdir()] == [kept]
+    wait_until(lambda: [path.name for path in (state.store.folder / "jobs").iterdir()] == [kept])
     require_problem(client.post(f"/v1/leases/{lease['id']}/renew"), 404)
     require_problem(client.post("/v1/predict", data={"case": kept, "lease": lease["id"]}), 404)
 
