@@ -130,14 +130,15 @@ class Client:
             poll_s: seconds between two of these calls.
         """
         id, found = (job, None) if isinstance(job, str) else (job["id"], job)
-        wait_s = poll_s if progress else min(_WAIT_S, self._timeout_s / 2)  # the server answers at once when it ends
+        longest = min(_WAIT_S, self._timeout_s / 2)  # the server answers at once when it ends
+        wait_s = min(poll_s, longest) if progress else longest
         while found is None or found["state"] in _UNDONE:
             if progress and found:
                 progress(found)
             asked = time.monotonic()
             found = self._ask_job("GET", f"/v1/jobs/{id}", query={"wait_s": wait_s})
-            if found["state"] in _UNDONE and time.monotonic() - asked < wait_s / 2:
-                time.sleep(poll_s)  # a server that stops, or an older one, does not wait
+            if found["state"] in _UNDONE:  # a server that stops, or an older one, does not wait
+                time.sleep(max(0.0, poll_s - (time.monotonic() - asked)))
         if found["state"] != "done":
             problem = found["problem"] or {}
             text = f"{problem.get('where')}: got {problem.get('got')}; expected {problem.get('expected')}."

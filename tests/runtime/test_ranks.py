@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,26 @@ def test_a_store_that_hangs_is_with_a_frozen_rank(
     thawed.set()
     assert ended[0] == 1
     assert "unetpp: Lost rank 0 on n1 (process 1)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_hangs_while_this_rank_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, frozen, thawed, store = list[int](), threading.Event(), threading.Event(), FakeStore()
+    monkeypatch.setattr(rank_watch.os, "_exit", ended.append)
+    check = store.check
+    monkeypatch.setattr(store, "check", lambda names: not thawed.wait(20) if frozen.is_set() else check(names))
+    watch = RankWatch(store, RankPlace(1, 2), HOSTS)
+    store.set("alive/0", "1")
+    with watch.waiting():
+        watch._waiting_since = time.monotonic() - 100  # longer than a lost rank is waited for
+        frozen.set()
+        for _ in range(1000):
+            if ended:
+                break
+            watch._closed.wait(0.01)
+    watch.close()
+    thawed.set()
+    assert ended
 
 
 @pytest.mark.parametrize(("name", "words"), [("cuda:1", "expected a GPU for each rank"), ("tpu", "auto, cpu")])

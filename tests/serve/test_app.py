@@ -10,7 +10,9 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from tests.serve.conftest import MakeState, finish, predict
 
 import unetpp
 from unetpp.serve import routes_jobs, worker
+from unetpp.serve import state as server_state
 from unetpp.serve.job import Job, JobState
+from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -305,6 +309,33 @@ def test_a_server_that_stops_takes_no_jobs(make_state: MakeState, open_client: O
     state.stopping.set()
     require_problem(client.post("/v1/predict", data={"case": image_of(trained).stem}), 503)
     assert client.get("/readyz").status_code == 503
+
+
+def test_all_files_are_whole_for_everybody_who_takes_them_at_once(client: TestClient, trained: Path) -> None:
+    job = finish(client, predict(client, image_of(trained))["id"])
+
+    def take(number: int) -> list[str]:
+        content = client.get(f"/v1/jobs/{job['id']}/all").content
+        return sorted(zipfile.ZipFile(io.BytesIO(content)).namelist())
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(take, range(8)))
+    assert found == [found[0]] * 8
+    names = {Path(name).name for name in found[0]}
+    assert {"predictions.json", "predictions.csv"} <= names and not any(name.startswith(".") for name in names)
+
+
+def test_a_small_folder_of_temporary_files_holds_a_small_upload(
+    make_state: MakeState, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = make_state()
+    free = {tmp_path / "temporary": 10**8, state.store.folder: 10**11}
+    monkeypatch.setattr(server_state, "gettempdir", lambda: str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(server_state.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[Path(folder)]))
+    state.require_room(coming=2000)
+    with pytest.raises(Refused, match="temporary files"):
+        state.require_room(coming=2 * 10**8)
 
 
 def test_every_route_is_described(client: TestClient) -> None:

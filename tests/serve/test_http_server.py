@@ -22,7 +22,7 @@ import unetpp
 from unetpp.client import Client
 from unetpp.errors import MissingExtraError, UsageError
 from unetpp.serve import http_server
-from unetpp.serve.http_server import HttpServer, listen, start_in_thread
+from unetpp.serve.http_server import HttpServer, listen, raise_file_limit, start_in_thread
 
 
 def test_a_server_is_started_asked_and_stopped(trained: Path, tmp_path: Path) -> None:
@@ -145,3 +145,12 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, trained:
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(MissingExtraError, match="serve"):
         unetpp.serve(trained, progress=False)
+
+
+def test_the_limit_of_open_files_is_raised_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: raised.append(limits))
+    raise_file_limit(100)
+    assert raised[0][0] > 300 and raised[0][1] == resource.RLIM_INFINITY

@@ -12,7 +12,9 @@ from tests.serve.conftest import MakeState, finish
 from tests.serve.test_app import image_of, require_problem
 
 from unetpp.serve import app, leases
-from unetpp.serve.job import JobState
+from unetpp.serve.job import Job, JobState
+from unetpp.serve.leases import Lease
+from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -92,7 +94,7 @@ def test_a_lease_that_ends_during_an_upload_keeps_nothing(
     monkeypatch.setattr(state.leases, "renew", end_before_the_second)
     files = [("files", ("a.png", image_of(trained).read_bytes()))]
     require_problem(client.post("/v1/predict", files=files, data={"lease": lease}), 404)
-    assert [*(state.store.folder / "jobs").iterdir()] == []
+    wait_until(lambda: not list((state.store.folder / "jobs").iterdir()))
 
 
 def test_leases_have_limits_and_survive_a_restart(
@@ -110,3 +112,39 @@ def test_leases_have_limits_and_survive_a_restart(
     after = make_state()
     assert after.leases.renew(lease["id"]).jobs == [id]
     after.store.close()
+
+
+def test_a_lease_that_ends_while_a_job_is_queued_leaves_nothing(
+    make_state: MakeState, open_client: OpenClient, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = make_state()
+    client, add = open_client(state), state.store.add
+    lease = client.post("/v1/leases", json={}).json()["id"]
+
+    def end_and_add(job: Job, most: int) -> bool:
+        state.leases.end(lease)
+        return add(job, most)
+
+    monkeypatch.setattr(state.store, "add", end_and_add)
+    files = [("files", ("a.png", image_of(trained).read_bytes()))]
+    require_problem(client.post("/v1/predict", files=files, data={"lease": lease}), 404)
+    wait_until(lambda: not client.get("/v1/jobs").json())
+    wait_until(lambda: not list((state.store.folder / "jobs").iterdir()))
+
+
+def test_a_lease_that_two_requests_end_is_ended_once(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = make_state().leases
+    lease, renew = held.begin(None, None).id, held.renew
+
+    def renew_and_end(id: str, job: str | None = None) -> Lease:
+        found = renew(id, job)
+        monkeypatch.setattr(held, "renew", renew)
+        held.end(id)  # the other request, between the two steps of this one
+        return found
+
+    monkeypatch.setattr(held, "renew", renew_and_end)
+    held.end(lease)
+    with pytest.raises(Refused):
+        held.renew(lease)

@@ -154,7 +154,7 @@ def _check_settings(path: Path, system: str, settings: Mapping[str, Any]) -> Non
 
 def list_refusals(cluster: Any) -> tuple[list[str], int]:
     """List why the batch system has refused jobs of a cluster, in its words, and count those that it took."""
-    found = [str(getattr(job, "refusal", "")) for job in cluster.workers.values()]
+    found = [str(getattr(job, "refusal", "")) for job in list(cluster.workers.values())]  # its own thread changes them
     return sorted({reason for reason in found if reason}), found.count("")
 
 

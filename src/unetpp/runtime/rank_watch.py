@@ -48,6 +48,7 @@ class RankWatch:
         self._unreachable_since: float | None = None
         self._beating_since: float | None = None
         self._stuck_since: float | None = None
+        self._failure = ""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._give_signs, name="signs of life", daemon=True)
         self._looking = threading.Thread(target=self._look_after, name="lost ranks", daemon=True)
@@ -133,14 +134,18 @@ class RankWatch:
             found = self._store.get(name).decode()
             if found != self._seen[rank][0]:
                 self._seen[rank] = (found, time.monotonic())
+        self._failure = self._failure or self._read_failure()
 
     def _end_if_lost(self) -> None:
-        """End this process if it waits in vain, for others or for the store: its main thread cannot be reached."""
+        """End this process if it waits in vain, for others or for the store: its main thread cannot be reached.
+
+        It must not ask the store, which may hang.
+        """
         starts = [since for since in (self._waiting_since, self._stuck_since) if since is not None]
         if not starts or time.monotonic() - min(starts) < LOST_S:
             return
         lost = self.find_lost()
-        reason = "" if self._stuck_since is not None else self._read_failure()
+        reason = "" if self._stuck_since is not None else self._failure
         reason = reason or (self._describe(lost) if lost else "")
         if reason:
             if self.speaks:

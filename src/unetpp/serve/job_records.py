@@ -5,13 +5,14 @@ Most requests are for one segmentation, and their tables would take as long to w
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from unetpp.infer.record import PREDICTIONS
+from unetpp.infer.record import PREDICTIONS, TABLE
 from unetpp.infer.record_writing import Inputs, write_record
 
 KEPT = ".records.json"
@@ -27,6 +28,7 @@ class SizeRecord(BaseModel):
     verdicts: list[str]
 
 
+_WRITING = threading.Lock()
 _RECORDS = TypeAdapter(dict[str, SizeRecord])
 
 
@@ -42,7 +44,8 @@ def write_records(results: Path) -> None:
         WriteError: no space.
     """
     kept = results / KEPT
-    for folder, record in (_RECORDS.validate_json(kept.read_bytes()) if kept.is_file() else {}).items():
-        if not (results / folder / PREDICTIONS).is_file():
-            found = {record.file: record.entry}
-            write_record(results / folder, record.settings, found, (), Inputs((), frozenset()), record.verdicts)
+    with _WRITING:  # who takes all files at the same time waits for them
+        for folder, record in (_RECORDS.validate_json(kept.read_bytes()) if kept.is_file() else {}).items():
+            if not all((results / folder / name).is_file() for name in (PREDICTIONS, TABLE)):
+                found = {record.file: record.entry}
+                write_record(results / folder, record.settings, found, (), Inputs((), frozenset()), record.verdicts)

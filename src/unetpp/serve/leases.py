@@ -112,7 +112,14 @@ class Leases:
         """End a lease, and give back what it holds. Raises Refused: it has ended already."""
         self.renew(id)
         with self._lock:
-            self._held[id].idle_s = 0.0
+            if id in self._held:  # another request may have ended it since
+                self._held[id].idle_s = 0.0
+        self.sweep()
+
+    def give_back(self, job: str) -> None:
+        """Remove a job, as if its lease had just ended."""
+        with self._lock:
+            self._ending.add(job)
         self.sweep()
 
     def sweep(self) -> None:
@@ -121,6 +128,9 @@ class Leases:
             for id in [id for id, held in self._held.items() if not held.left_s]:
                 self._ending |= self._held.pop(id).jobs
             self._pin()
+            for held in self._held.values():  # jobs that were removed one by one are forgotten now and then
+                if len(held.jobs) > self._limits.kept + self._limits.queued:
+                    held.jobs = {job for job in held.jobs if self._store.find(job) is not None}
             ending = sorted(self._ending)
         for id in ending:
             job = self._store.find(id)

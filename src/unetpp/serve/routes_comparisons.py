@@ -29,17 +29,15 @@ def predict_again(
         if is_same and (known.is_done or known.state in UNDONE):
             return known
     state.require_room()
-    kept = {name: getattr(first, name) for name in ("name", "files", "images", "case", "options", "voxels")}
+    kept = {name: getattr(first, name) for name in ("name", "files", "images", "case", "options", "voxels", "lease")}
     job = Job(model=card.id, of=first.id, **kept)
     try:
         _link(state.store.inputs_of(first.id), state.store.inputs_of(job.id))
-        if not state.store.add(job, state.limits.queued):
-            raise Refused(429, "queue", "no place a moment ago", "a free one", "Try again.", {"Retry-After": "1"})
     except BaseException:
         state.store.remove(job.id)
         raise
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return state.require_job(job.id)
+    return state.add_job(job)
 
 
 def _link(folder: Path, target: Path) -> None:

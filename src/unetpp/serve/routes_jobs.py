@@ -60,19 +60,8 @@ def predict(
         job = Job(name=case, model=card.id, case=case, options=options, voxels=voxels)
     else:
         job = _store(state, files or [], card.id, options)
-    if lease is not None:
-        try:
-            state.leases.renew(lease, job.id)
-        except Refused:  # it has ended while the upload was read
-            state.store.remove(job.id)
-            raise
-        job = job.model_copy(update={"lease": lease})
-    if not state.store.add(job, state.limits.queued):
-        state.store.remove(job.id)
-        state.require_room()  # whose refusal says why; before the upload was read there was a place
-        raise Refused(429, "queue", "no place a moment ago", "a free one", "Try again.", {"Retry-After": "1"})
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return state.require_job(job.id)
+    return state.add_job(job.model_copy(update={"lease": lease}))
 
 
 @router.get("/jobs", summary="List jobs")
@@ -198,8 +187,13 @@ def _send(path: Path) -> FileResponse:
 
 
 def _send_all(folder: Path, name: str) -> FileResponse:
-    with NamedTemporaryFile(suffix=".zip", delete=False) as file, zipfile.ZipFile(file, "w") as archive:
-        for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != KEPT):
-            archive.write(path, path.relative_to(folder))
-    remove = BackgroundTask(Path(file.name).unlink, missing_ok=True)
+    with NamedTemporaryFile(suffix=".zip", delete=False) as file:
+        remove = BackgroundTask(Path(file.name).unlink, missing_ok=True)
+        try:
+            with zipfile.ZipFile(file, "w") as archive:
+                for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != KEPT):
+                    archive.write(path, path.relative_to(folder))
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
     return FileResponse(file.name, media_type="application/zip", filename=name, background=remove)

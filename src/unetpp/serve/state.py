@@ -79,13 +79,32 @@ class ServerState:
             raise Refused(429, "queue", got, expected, "Try again later.", {"Retry-After": "10"})
         kept, temporary = self.store.folder, Path(gettempdir())
         is_same = kept.stat().st_dev == temporary.stat().st_dev
-        needed = {kept: received + coming * (2 if is_same else 1), temporary: coming}
-        for folder, bytes in needed.items():
-            free = max(0, shutil.disk_usage(folder).free - self.limits.free_bytes)
+        needed = {temporary: (coming, 0), kept: (received + coming * (2 if is_same else 1), self.limits.free_bytes)}
+        for folder, (bytes, reserved) in needed.items():
+            free = max(0, shutil.disk_usage(folder).free - reserved)
             if bytes > free:
-                got, expected = f"{bytes / 1e6:,.0f} MB", f"at most the {free / 1e6:,.0f} MB that the disk has left"
+                disk = "the disk" if folder == kept else "the folder of temporary files"
+                got, expected = f"{bytes / 1e6:,.0f} MB", f"at most the {free / 1e6:,.0f} MB that {disk} has left"
                 action = "Remove jobs that are done, or ask whoever runs the server."
                 raise Refused(507, "upload", got, expected, action)
+
+    def add_job(self, job: Job) -> Job:
+        """Queue a job, and let its lease hold it; nothing is left of one that is refused.
+
+        Raises:
+            Refused: the queue is full, or the lease has ended while the upload was read.
+        """
+        if not self.store.add(job, self.limits.queued):
+            self.store.remove(job.id)
+            self.require_room()  # whose refusal says why; before the upload was read there was a place
+            raise Refused(429, "queue", "no place a moment ago", "a free one", "Try again.", {"Retry-After": "1"})
+        if job.lease is not None:
+            try:
+                self.leases.renew(job.lease, job.id)
+            except Refused:
+                self.leases.give_back(job.id)
+                raise
+        return self.require_job(job.id)
 
     def require_job(self, id: str) -> Job:
         """Find a job, and renew its lease; raises Refused."""

@@ -15,6 +15,7 @@ from unetpp import labels
 from unetpp.formats.readers import open_image
 from unetpp.serve.display import DisplayGrid
 from unetpp.serve.job import Job
+from unetpp.serve.problems import Refused
 from unetpp.serve.strokes import Correction, Run, find_runs
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from unetpp.infer.predictor import Predictor
     from unetpp.serve.state import ServerState
 
+AT_ONCE = 4
+"""Suggestions that wait for each other: further ones would hold the threads of all requests."""
 PREPARED = 2
 """Images whose intensities stay measured: those of a huge one take long."""
 
@@ -61,6 +64,7 @@ class Suggester:
         self._prepared: OrderedDict[str, PreparedImage] = OrderedDict()
         self._lock = threading.Lock()
         self._answering = threading.Lock()
+        self._places = threading.BoundedSemaphore(AT_ONCE)
 
     def suggest(self, job: Job, strokes: Strokes, predicted: Path) -> Suggestion:
         """Suggest what else the strokes mean.
@@ -71,9 +75,18 @@ class Suggester:
             predicted: the segmentation that was painted over.
 
         Raises:
-            Refused: a model that cannot answer so.
+            Refused: a model that cannot answer so, or too many that ask.
             DataError: strokes that do not fit the image, or an image that cannot be read.
         """
+        if not self._places.acquire(blocking=False):
+            got = f"{AT_ONCE} suggestions that are being made"
+            raise Refused(429, "suggestion", got, "fewer", "Try again.", {"Retry-After": "1"})
+        try:
+            return self._suggest(job, strokes, predicted)
+        finally:
+            self._places.release()
+
+    def _suggest(self, job: Job, strokes: Strokes, predicted: Path) -> Suggestion:
         from unetpp.serve.quick_answer import answer_strokes, find_box, require_network
 
         started = time.perf_counter()

@@ -17,6 +17,7 @@ function startGrowing() {
   const slider = $("growing-step");
   let fold = null;
   let steps = [];
+  let pictures = 0;
   let isNewest = true;
 
   function show() {
@@ -47,8 +48,10 @@ function startGrowing() {
   $("growing-labels").onchange = () => $("growing-cases").classList.toggle("plain", !$("growing-labels").checked);
   return (run) => {
     const found = [...new Set(run.growing.flatMap((each) => each.steps))].sort((a, b) => a - b);
+    const count = run.growing.reduce((sum, each) => sum + each.steps.length, 0); // those of a validation come one by one
     $("growing").hidden = !found.length;
-    if (!found.length || (fold === run.fold && found.length === steps.length)) return;
+    if (!found.length || (fold === run.fold && count === pictures)) return;
+    pictures = count;
     if (fold !== run.fold || $("growing-cases").children.length !== run.growing.length) {
       fold = run.fold;
       replace($("growing-cases"), ...run.growing.map(makeFigure));
