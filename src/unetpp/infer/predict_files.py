@@ -130,19 +130,6 @@ def predict_to_files(
         Interrupted: the engine was lost; what is finished stays.
     """
     found = find_images([Path(entry) for entry in inputs], predictor.data.channels, out)
-    return predict_found(predictor, found, out, options, progress, overlay, sharing)
-
-
-def predict_found(
-    predictor: CasePredictor,
-    found: FoundImages,
-    out: Path,
-    options: PredictOptions = DEFAULTS,
-    progress: Stage | None = None,
-    overlay: bool = False,
-    sharing: Sharing | None = None,
-) -> WrittenFiles:
-    """Predict images whose files are known; arguments and errors otherwise as of `predict_to_files`."""
     depths, sizes = predictor.choose_sizes(options), predictor.sizes
     several = options.wanted == "all"
     folders = {each: out / f"{sizes.noun}_{sizes.name(each)}" if several else out for each in depths}

@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 
 from unetpp.serve.job import UNDONE, Job
-from unetpp.serve.problems import Refused
 from unetpp.serve.state import State
 
 router = APIRouter(prefix="/v1/jobs/{id}", tags=["predictions"])
@@ -21,8 +20,7 @@ def predict_again(
     state: State, response: Response, id: str, model: Annotated[str, Body(max_length=200, embed=True)]
 ) -> Job:
     """Queue a prediction of the image of a job with another model, or return the one that there is."""
-    if state.stopping.is_set():
-        raise Refused(503, "server", "a server that is stopping", "one that runs", "Try again soon.")
+    state.require_running()
     first, card = state.require_job(id), state.shelf.card(model)
     for known in state.store.list():
         is_same = known.of == first.id and known.model == card.id and known.options == first.options

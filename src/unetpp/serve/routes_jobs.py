@@ -45,8 +45,7 @@ def predict(
     lease: Annotated[str | None, Form(max_length=80, description="Lease that holds the job.")] = None,
 ) -> Job:
     """Queue a prediction of one image at all sizes, and return its job."""
-    if state.stopping.is_set():
-        raise Refused(503, "server", "a server that is stopping", "one that runs", "Try again soon.")
+    state.require_running()
     if lease is not None:
         state.leases.renew(lease)
     card = state.shelf.card(model)

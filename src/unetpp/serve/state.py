@@ -88,6 +88,11 @@ class ServerState:
                 action = "Remove jobs that are done, or ask whoever runs the server."
                 raise Refused(507, "upload", got, expected, action)
 
+    def require_running(self) -> None:
+        """Refuse a prediction while the server stops."""
+        if self.stopping.is_set():
+            raise Refused(503, "server", "a server that is stopping", "one that runs", "Try again soon.")
+
     def add_job(self, job: Job) -> Job:
         """Queue a job, and let its lease hold it; nothing is left of one that is refused.
 

@@ -48,8 +48,6 @@ def evaluate(
     Example:
         unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
     """
-    import scipy.spatial  # noqa: F401  (here its absence is named; later it would be a problem of each file)
-
     from unetpp.cluster.opening import open_engine
     from unetpp.measure.folder_scores import score_folders
     from unetpp.measure.score_shares import ScoreSharing
