@@ -12,7 +12,7 @@ SLOW_INNER = 0.8
 It is about 0.5 in 2D: only a machine that is busy with something else than computing comes here."""
 
 ONE_WIDTH = {
-    2: "for one fixed size `model.topology=unet` is level or better (0 to 0.2 points on em and nuclei, docs/benchmarks.md)",
+    2: "for one fixed size `model.topology=unet` is level or better (by up to 0.2 points of Dice, docs/benchmarks.md)",
     3: "for one fixed size `model.topology=unet` is better (0.2 to 0.4 points of Dice on hippocampus)",
 }
 """What a U-Net of one width, trained alone for the same minutes, has over the sizes of one training, by axes."""
