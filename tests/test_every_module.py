@@ -127,7 +127,6 @@ COVERED_IN = {
     "infer/record": "test_damaged_records",
     "infer/prediction": "infer/test_predictor",
     "labels/__init__": "labels/test_classes",
-    "losses/cross_entropy": "losses/test_supervision",
     "labels/coding": "labels/test_classes",
     "labels/coding_torch": "labels/test_classes",
     "labels/colors": "labels/test_find_meaning",

@@ -99,7 +99,7 @@ class Study:
                 place = self.known / kind / f"{name}.png"
                 if not place.exists():
                     place.symlink_to((self.data / kind / place.name).resolve())
-        return self._train(self.known, self.run, [self.split], epochs, None)
+        return self._train(self.known, self.run, self.settings, [self.split], epochs, None)
 
     def go_on(self, arm: str, epochs: int) -> dict[str, Any]:
         """Train the model further, on images that are chosen so."""
@@ -111,18 +111,24 @@ class Study:
         plan = read_header(model).plan
         cases = DataCases(self.known)
         found = gather(folder, [self._correct(name) for name in chosen], self.out, cases, model, plan.data)
-        row = self._train(folder, self.out / f"run_{self.seed}_{arm}", None, epochs, model)
+        settings = [*self.settings, *found.settings]
+        row = self._train(folder, self.out / f"run_{self.seed}_{arm}", settings, None, epochs, model)
         return row | {"chosen": chosen, "doubts": [doubts[name] for name in chosen], "replayed": found.replayed}
 
     def _train(
-        self, data: Path, run: Path, splits: Sequence[Split] | None, epochs: int, start: Path | None
+        self,
+        data: Path,
+        run: Path,
+        settings: list[str],
+        splits: Sequence[Split] | None,
+        epochs: int,
+        start: Path | None,
     ) -> dict[str, Any]:
         shutil.rmtree(run, ignore_errors=True)
         if splits:
             run.mkdir()
             write_splits(run / "splits.json", splits)
         started = time.process_time()
-        settings = self.settings
         fold = unetpp.train(data, run, from_=start, epochs=epochs, seed=self.seed, set=settings).folds[0]
         dice = {case.id.removeprefix("known_"): case.mean.dice for case in fold.metrics.cases}
         shutil.rmtree(run / "cache", ignore_errors=True)

@@ -52,7 +52,7 @@ def test_shells_of_the_user_are_those_of_a_unet() -> None:
     assert plan_for(settings={"model.shells": [1]}).model.topology == "unet"
     plan = plan_for(settings={"model.shells": [8, 16, 32]})
     assert (plan.model.topology, plan.model.shell_channels) == ("unet", (8, 16, 32))
-    assert plan.train.growth == (0.3333, 0.6667)
+    assert plan.train.growth == (0.375, 0.75)
 
 
 def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
@@ -65,8 +65,8 @@ def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
     plan = make_plan(fingerprint(), minutes=10, step_seconds=step_seconds)
     assert (plan.model.widths[0], plan.model.shells) == (16, (0.5, 1.0))
     assert timed == [16, 8]
-    assert (plan.train.growth, plan.train.distillation) == ((0.5,), True)
-    assert "at most 1300 steps of 0.46 s" in plan.reasons["train.minutes"]
+    assert (plan.train.growth, plan.train.distillation) == ((0.75,), True)
+    assert "at most 1650 steps of 0.36 s" in plan.reasons["train.minutes"]
 
 
 def test_a_single_step_is_one_of_all_sizes() -> None:
@@ -84,7 +84,7 @@ def test_the_schedule_that_the_user_sets_is_kept() -> None:
     plan = plan_for(minutes=100, settings={"train.growth": [0.25]})
     assert (plan.train.growth, plan.train.distillation) == ((0.25,), True)
     plan = plan_for(minutes=100, settings={"train.distillation": False})
-    assert (plan.train.growth, plan.train.distillation) == ((0.5,), False)
+    assert (plan.train.growth, plan.train.distillation) == ((0.75,), False)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_schedule_that_the_user_sets_is_kept() -> None:
 )
 def test_images_grow_from_the_inside_where_that_saves_time(dims: int, share: float | None, grows: bool) -> None:
     growth = choose_growth(2, dims, share)
-    assert (growth.value == (0.5,)) is grows
+    assert (growth.value == (0.75,)) is grows
     assert growth.reason
 
 

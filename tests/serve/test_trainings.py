@@ -13,9 +13,11 @@ import pytest
 from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, predict
 
+from unetpp.plan import read_plan
 from unetpp.run_folder import RunFolder
 from unetpp.serve import trainings
 from unetpp.serve.state import ServerState
+from unetpp.serve.training_data import CORRECTED_SHARE
 from unetpp.serve.trainings import FurtherTraining, TrainingState
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -50,8 +52,14 @@ def test_a_training_on_corrections_offers_a_model(client: TestClient, tmp_path: 
     assert f"{found['new_dice']:.4f}" in found["finding"]
     data = tmp_path / "served" / "trainings" / found["id"] / "data"
     (split,) = json.loads((data / "splits_final.json").read_text())
-    held_out = json.loads(RunFolder(trained).splits.read_text())[0]["validation"]
-    assert {name.removeprefix("known_") for name in split["val"]} == set(held_out)
+    known = json.loads(RunFolder(trained).splits.read_text())[0]
+    assert {name.removeprefix("known_") for name in split["val"]} == set(known["validation"])
+    replayed = {name.removeprefix("known_") for name in split["train"] if name.startswith("known_")}
+    (corrected,) = (name for name in split["train"] if not name.startswith("known_"))
+    assert replayed >= set(known["train"]) - {corrected} and len(replayed) == found["replayed"]
+    plan = read_plan(tmp_path / "served" / "trainings" / found["id"] / "run" / "plan.json")
+    share = len(replayed) * CORRECTED_SHARE / (1 - CORRECTED_SHARE)
+    assert plan.train.case_weights == ({corrected: round(share, 3)} if share > 1 else {})
     curves = client.get(f"/v1/trainings/{found['id']}/curves").json()
     assert curves["folds"][0]["losses"]
 

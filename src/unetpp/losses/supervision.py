@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from unetpp.errors import UsageError
 from unetpp.labels.coding_torch import CLASSES, RegionTensors, TensorCoding
-from unetpp.losses.cross_entropy import average_indices, average_probabilities, average_regions
-from unetpp.losses.sums import compute_dice_loss, count_weight, sum_overlap
+from unetpp.losses.voxel_sums import VoxelSums, sum_voxels
+
+SMOOTH = 1e-5
+"""Added to numerator and denominator of Dice, as MONAI's DiceLoss does."""
 
 
 class HeadLogits(Protocol):
@@ -112,12 +114,6 @@ class DeepSupervisionLoss(nn.Module):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", _check_class_weights(class_weights), persistent=False)
         self.coding: TensorCoding = RegionTensors(self.regions) if self.regions else CLASSES
-        if loss is None:
-            from monai.losses import DiceLoss, MaskedDiceLoss  # here, because importing MONAI takes seconds
-
-            dice = DiceLoss if ignored is None else MaskedDiceLoss
-            overlap = bool(self.regions)
-            self.dice = dice(softmax=not overlap, sigmoid=overlap, batch=True, include_background=overlap)
 
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the weighted sum of the losses of all heads.
@@ -137,15 +133,9 @@ class DeepSupervisionLoss(nn.Module):
             action = "Call the network with `heads=True`: net(images, heads=True)."
             got = "a tensor" if isinstance(outputs, Tensor) else type(outputs).__name__
             raise UsageError("outputs", got, "the logits of all heads", action)
-        if self.loss is not None:
-            losses = [self.loss(logits, target) for logits in outputs.logits]
-        else:
-            pairs, known = self._make_targets(outputs.logits, target)
-            losses = [
-                self._head_loss(logits.float(), *pair, known)
-                for logits, pair in zip(outputs.logits, pairs, strict=True)
-            ]
-        return self._add_heads(losses, outputs.depths)
+        if self.loss is None:
+            return self.combine(self.list_sums(outputs, target), outputs.depths)
+        return self._add_heads([self.loss(logits, target) for logits in outputs.logits], outputs.depths)
 
     def list_sums(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the sums of which the loss is made, for parts of a batch: those of all parts add up.
@@ -155,11 +145,18 @@ class DeepSupervisionLoss(nn.Module):
             target: class indices, as for `forward`.
 
         Returns:
-            (heads, 2 + 3 * C) float32 for C classes with a Dice loss; the input of `combine`.
+            (heads, 5, C) float32, the input of `combine`.
         """
-        pairs, known = self._make_targets(outputs.logits, target)
-        heads = zip(outputs.logits, pairs, strict=True)
-        return torch.stack([self._head_sums(logits.float(), *pair, known) for logits, pair in heads])
+        *inner, last = outputs.logits
+        channels = last.shape[1]
+        if self.class_weights is not None and len(self.class_weights) != channels:
+            expected = f"{channels}, one for each logit"
+            raise UsageError("class_weights", f"{len(self.class_weights)} numbers", expected, "Change it.")
+        target = _check_target(target, last, self.ignored, self._count_classes(channels))
+        known = None if self.ignored is None else target != self.ignored
+        answer = last.detach() if self.distillation else target
+        pairs = [*((logits, answer) for logits in inner), (last, target)]
+        return torch.stack([sum_voxels(*pair, known, self.coding) for pair in pairs])
 
     def combine(self, sums: Tensor, depths: tuple[int, ...]) -> Tensor:
         """Compute the loss of a batch from the sums of its parts, as `forward` does from the whole.
@@ -169,37 +166,31 @@ class DeepSupervisionLoss(nn.Module):
             depths: of the heads.
         """
         losses = []
-        for total, count, *overlap in (row.split([1, 1, len(row) - 2]) for row in sums):
+        for head in (VoxelSums(*rows) for rows in sums):
             loss = sums.new_zeros(())
-            if self.cross_entropy_weight:  # a batch that nobody labeled has a total of 0
-                loss = loss + self.cross_entropy_weight * (total / count.where(count > 0, 1.0)).squeeze()
+            if self.cross_entropy_weight:
+                loss = loss + self.cross_entropy_weight * self._cross_entropy(head)
             if self.dice_weight:
-                loss = loss + self.dice_weight * compute_dice_loss(overlap[0].view(3, -1))
+                loss = loss + self.dice_weight * self._dice_loss(head)
             losses.append(loss)
         return self._add_heads(losses, depths)
+
+    def _cross_entropy(self, sums: VoxelSums) -> Tensor:
+        weights = 1.0 if self.class_weights is None else self.class_weights.to(sums.entropy.device)
+        counted = (weights * sums.counted).sum()
+        # a batch that nobody labeled has an entropy of 0
+        return -(weights * sums.entropy).sum() / counted.where(counted > 0, 1.0)
+
+    def _dice_loss(self, sums: VoxelSums) -> Tensor:
+        """Compute the soft Dice loss of a batch, the mean over regions, or over classes without the background."""
+        first = 0 if self.regions else 1
+        both, predicted, labeled = (row[first:] for row in (sums.both, sums.predicted, sums.labeled))
+        loss: Tensor = (1 - (2 * both + SMOOTH) / (predicted + labeled + SMOOTH)).mean()
+        return loss
 
     def _add_heads(self, losses: Sequence[Tensor], depths: tuple[int, ...]) -> Tensor:
         weights = self._weights(depths)
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
-
-    def _make_targets(
-        self, heads: Sequence[Tensor], target: Tensor
-    ) -> tuple[list[tuple[Any, Tensor | None]], Tensor | None]:
-        """Make the targets of cross entropy and Dice of each head, and tell which voxels are labeled."""
-        channels = heads[0].shape[1]
-        if self.class_weights is not None and len(self.class_weights) != channels:
-            expected = f"{channels}, one for each logit"
-            raise UsageError("class_weights", f"{len(self.class_weights)} numbers", expected, "Change it.")
-        target = _check_target(target, heads[0], self.ignored, self._count_classes(channels))
-        known = None if self.ignored is None else target != self.ignored
-        takes_indices = not self.regions and self.class_weights is None
-        needed = self.dice_weight or not takes_indices
-        encoded = self.coding.make_targets(target, channels) if needed else None
-        pairs = [(target if takes_indices else encoded, encoded)] * len(heads)
-        if self.distillation:
-            answer = self.coding.to_probabilities(heads[-1].detach().float())
-            pairs[:-1] = [(answer, answer if self.dice_weight else None)] * (len(heads) - 1)
-        return pairs, known
 
     def _count_classes(self, channels: int) -> int:
         """Count the classes that targets of so many logits have, background included; raises UsageError."""
@@ -213,35 +204,6 @@ class DeepSupervisionLoss(nn.Module):
             action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
             raise UsageError("outputs", "one logit", "one for each class, background first", action)
         return channels
-
-    def _head_loss(self, logits: Tensor, target: Any, classes: Tensor | None, known: Tensor | None) -> Tensor:
-        loss = logits.new_zeros(())
-        if self.cross_entropy_weight:
-            loss = loss + self.cross_entropy_weight * self._cross_entropy(logits, target, known)
-        if self.dice_weight:
-            loss = loss + self.dice_weight * self.dice(logits, classes, *(() if known is None else (known.float(),)))
-        return loss
-
-    def _head_sums(self, logits: Tensor, target: Any, classes: Tensor | None, known: Tensor | None) -> Tensor:
-        """Compute the sums of one head: of the cross entropy, of what it is divided by, and of Dice."""
-        with torch.no_grad():
-            count = count_weight(logits, target, known, None if self.regions else self.class_weights)
-        total = self._cross_entropy(logits, target, known) * count if self.cross_entropy_weight else count.new_zeros(())
-        sums = torch.stack([total, count])
-        if not self.dice_weight:
-            return sums
-        assert classes is not None
-        found = self.coding.to_probabilities(logits)
-        found, classes = (found, classes) if self.regions else (found[:, 1:], classes[:, 1:])
-        return torch.cat([sums, sum_overlap(found, classes, known).flatten()])
-
-    def _cross_entropy(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        if self.regions:
-            return average_regions(logits, target, known, weights)
-        if target.is_floating_point():
-            return average_probabilities(logits, target, known, weights)
-        return average_indices(logits, target, self.ignored)
 
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
         if self.head_weights == "equal":

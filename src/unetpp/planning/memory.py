@@ -9,9 +9,9 @@ import functools
 from math import prod
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from unetpp.labels.coding_torch import CLASSES, RegionTensors
+from unetpp.losses.voxel_sums import sum_voxels
 from unetpp.model.build import build_from_plan
 from unetpp.plan import Axes, ModelPlan
 from unetpp.runtime.device import DTYPES
@@ -76,18 +76,9 @@ def _count_step(plan: ModelPlan, patch: list[int], batch: int, precision: str, c
             images = torch.empty(batch, plan.in_channels, *patch)
             labels = torch.empty(batch, 1, *patch, dtype=torch.int64)
             heads = network(images.to(dtype), heads=True).logits
-            loss = torch.stack([_compute_loss(logits.float(), labels) for logits in heads]).sum()
-            torch.autograd.backward(loss)
+            coding = RegionTensors([[1]]) if plan.out_channels == 1 else CLASSES  # a softmax needs two
+            sums = torch.stack([sum_voxels(logits, labels, None, coding) for logits in heads])
+            torch.autograd.backward(sums.sum())
     weights = sum(weight.numel() for weight in network.parameters())
     more = 0.0 if dtype == torch.float32 else MORE_BYTES_OF_HALF
     return memory.peak + (BYTES_OF_WEIGHT + more) * weights
-
-
-def _compute_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute cross entropy and Dice with the tensors that those of a training store."""
-    if logits.shape[1] == 1:  # one region, with a sigmoid
-        return F.binary_cross_entropy_with_logits(logits, labels.float())
-    target = torch.zeros_like(logits).scatter_(1, labels, 1.0)
-    probabilities, axes = logits.softmax(1), [0, *range(2, logits.ndim)]
-    overlap = (probabilities * target).sum(axes) / (probabilities.sum(axes) + target.sum(axes))
-    return F.cross_entropy(logits, labels[:, 0]) - overlap.mean()

@@ -11,6 +11,10 @@ SLOW_INNER = 0.8
 """Time of a step of the inner size, as a fraction of that of all sizes, above which it is not trained alone first.
 It is about 0.5 in 2D: only a machine that is busy with something else than computing comes here."""
 
+INNER_TIME = 0.75
+"""Fraction of the schedule in which inner sizes are trained alone: on nuclei, in 20 minutes, both sizes are 0.2 points
+of Dice better than with half of it (docs/benchmarks.md)."""
+
 ONE_WIDTH = {
     2: "for one fixed size `model.topology=unet` is level or better (by up to 0.2 points of Dice, docs/benchmarks.md)",
     3: "for one fixed size `model.topology=unet` is better (0.2 to 0.4 points of Dice on hippocampus)",
@@ -46,7 +50,7 @@ def explain_nesting(model: ModelPlan, given: Collection[str]) -> dict[str, str]:
 def choose_growth(
     shells: int, dims: int, inner_share: float | None, steps: int | None = None
 ) -> Choice[tuple[float, ...]]:
-    """Choose `train.growth`: equal parts of the schedule.
+    """Choose `train.growth`: most of the schedule for inner sizes, in equal parts.
 
     Args:
         shells: number of widths of the network, 2 or more.
@@ -61,7 +65,7 @@ def choose_growth(
     measured = "" if inner_share is None else f" ({inner_share:.0%} of the time of a step here)"
     if inner_share is not None and inner_share > SLOW_INNER:
         return Choice((), f"all sizes are trained together: the inner one alone would be hardly faster{measured}")
-    growth = tuple(round(place / shells, 4) for place in range(1, shells))
+    growth = tuple(round(INNER_TIME * place / (shells - 1), 4) for place in range(1, shells))
     return Choice(growth, f"the inner size is trained first and alone, in many quick steps{measured}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from unetpp.run_folder import RunFolder
 from unetpp.serve.corrections import CorrectedCase, describe_data, find_unsaid_value
 from unetpp.serve.data_cases import DataCases
 
-REPLAYED = 3
-"""Cases that the model knows for each corrected one: without them it would forget the others."""
-FEWEST_REPLAYED = 8
+MOST_REPLAYED = 200
+"""Cases that the model knows and learns again: without them it would forget rare kinds of images (docs/log.md)."""
+CORRECTED_SHARE = 0.25
+"""Fraction of the patches that come from corrected cases at least, however many others there are."""
 MOST_VALIDATED = 40
 """Validation cases on which the old and the new model are compared."""
 SPLITS = "splits_final.json"
@@ -37,6 +39,8 @@ class TrainingData:
     folder: Path
     corrected: int
     replayed: int
+    settings: tuple[str, ...]
+    """Of the training: corrected cases are few, so that patches of them are drawn more often."""
 
 
 def gather(
@@ -62,7 +66,7 @@ def gather(
     entries = [_list_corrected(case, corrections) for case in learned]
     rest = [id for id in (known.train if known else ()) if id not in {case.case for case in learned}]
     random.Random(0).shuffle(rest)
-    replayed = rest[: max(FEWEST_REPLAYED, REPLAYED * len(learned))]
+    replayed = rest[:MOST_REPLAYED]
     validation = sorted(held_out)
     random.Random(0).shuffle(validation)
     validation = validation[:MOST_VALIDATED]
@@ -72,7 +76,16 @@ def gather(
     if validation:
         split = {"train": ids[: -len(validation)], "val": ids[-len(validation) :]}
         write_json(folder / SPLITS, [split])
-    return TrainingData(folder, len(learned), len(replayed))
+    settings = _weigh(ids[: len(learned)], len(replayed))
+    return TrainingData(folder, len(learned), len(replayed), settings)
+
+
+def _weigh(corrected: list[str], replayed: int) -> tuple[str, ...]:
+    """Let patches of corrected cases be drawn more often, if they are few among those that are replayed."""
+    if not corrected or len(corrected) >= CORRECTED_SHARE * (len(corrected) + replayed):
+        return ()
+    weight = round(replayed * CORRECTED_SHARE / (1 - CORRECTED_SHARE) / len(corrected), 3)
+    return (f"train.case_weights={json.dumps(dict.fromkeys(corrected, weight))}",)
 
 
 def _find_known(model_file: Path, cases: DataCases) -> Split | None:

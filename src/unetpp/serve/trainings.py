@@ -238,6 +238,7 @@ class Trainings:
         """Run `unetpp train` in a process: it may be ended, and gives its memory back."""
         command = [sys.executable, "-m", "unetpp", "train", str(found.folder), "--out", str(self.run_of(made.id))]
         command += ["--from", str(file), "--minutes", f"{made.minutes:g}", "--device", self._device, "--json"]
+        command += [part for setting in found.settings for part in ("--set", setting)]
         with self._lock:
             self._update(made.id)
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

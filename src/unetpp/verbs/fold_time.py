@@ -161,10 +161,9 @@ def share_time(until: float, validation: DepthValidation | None, after: FollowUp
 
 def load_libraries(progress: Progress) -> None:
     """Import what training needs, which takes seconds, before its clock runs."""
-    if "monai" not in sys.modules:
-        progress.stage("Loading PyTorch and MONAI")
-        for name in ("torch._dynamo", "monai.losses"):  # the optimizers of torch import the first
-            importlib.import_module(name)
+    if "torch._dynamo" not in sys.modules:
+        progress.stage("Loading PyTorch")
+        importlib.import_module("torch._dynamo")  # which the optimizers of torch import
 
 
 def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later: int = 0) -> Callable[[Status], None]:
