@@ -4,7 +4,7 @@ python benchmarks/plain_training.py DATA RUN [--minutes 20] [--seed 0]
 
 It trains a plain UNet++ (batch norm, one head) with flips and quarter turns, AdamW with a cosine schedule,
 cross entropy plus Dice, in float32. RUN is a finished `unetpp train` of the same DATA: its split, preprocessing and
-scores are used, so that only the training differs.
+scores are used, so that only the training differs. Its loss is MONAI's (the extra `peers`).
 """
 
 from __future__ import annotations

@@ -117,3 +117,33 @@ def test_sums_of_volumes_and_of_logits_in_bfloat16(strided: bool) -> None:
     gradients = [torch.autograd.grad(sums[:2].sum(), logits)[0] for sums in (found, whole)]
     torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-2)
     assert gradients[0].dtype == torch.bfloat16
+
+
+def test_what_is_changed_before_the_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voxel_sums, "KEPT", 0)
+    logits, target = make_batch(None)
+    sums = sum_voxels(logits[0], target, None, CLASSES)
+    target.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        sums.sum().backward()
+
+
+def test_a_class_that_is_masked_costs_nothing_where_it_is_not_labeled() -> None:
+    logits, target = make_batch(None)
+    masked = torch.cat([logits[0], torch.full((5, 1, 6, 7), -torch.inf)], dim=1)
+    loss = DeepSupervisionLoss()
+    assert loss(Heads((masked,), (1,)), target).isfinite()
+
+
+def test_no_image_has_sums_of_0() -> None:
+    assert not sum_voxels(torch.zeros(0, 3, 4, 5), torch.zeros(0, 1, 4, 5, dtype=torch.int64), None, CLASSES).any()
+
+
+def test_a_compiled_loss_is_the_same() -> None:
+    logits, target = make_batch(None)
+    loss, heads = DeepSupervisionLoss(), Heads(tuple(logits))
+    compiled = torch.compile(loss, backend="eager")(heads, target)
+    torch.testing.assert_close(compiled, loss(heads, target))
+    expected = torch.autograd.grad(loss(heads, target), logits)
+    for mine, gradient in zip(torch.autograd.grad(compiled, logits), expected, strict=True):
+        torch.testing.assert_close(mine, gradient)

@@ -69,9 +69,10 @@ def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
     assert "at most 1650 steps of 0.36 s" in plan.reasons["train.minutes"]
 
 
-def test_a_single_step_is_one_of_all_sizes() -> None:
-    plan = plan_for(minutes=None, epochs=1, settings={"train.steps_per_epoch": 1})
-    assert (plan.model.shells, plan.train.growth) == ((0.5, 1.0), ())
+@pytest.mark.parametrize(("steps", "growth"), [(1, ()), (3, ()), (4, (0.75,))])
+def test_few_steps_are_those_of_all_sizes(steps: int, growth: tuple[float, ...]) -> None:
+    plan = plan_for(minutes=None, epochs=1, settings={"train.steps_per_epoch": steps})
+    assert (plan.model.shells, plan.train.growth) == ((0.5, 1.0), growth)
 
 
 def test_an_inner_size_that_is_hardly_faster_is_not_trained_alone() -> None:

@@ -107,12 +107,13 @@ def test_a_training_is_cancelled(
 def test_a_cancelled_training_ends_before_the_next_begins(
     make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = threading.Event()
+    begins, saved = threading.Event(), threading.Event()
     monkeypatch.setattr(trainings, "ENDING_S", 0.01)
-    monkeypatch.setattr(trainings.Trainings, "_run_process", lambda *_: saved.wait(30))
+    monkeypatch.setattr(trainings.Trainings, "_run_process", lambda *_: (begins.set(), saved.wait(30)))
     client = open_client(make_state())
     correct_one(client)
     begun = client.post("/v1/trainings", json={"minutes": 5}).json()
+    assert begins.wait(60)
     assert client.post(f"/v1/trainings/{begun['id']}/cancel").json()["state"] == "cancelled"
     assert client.post("/v1/trainings", json={"minutes": 5}).status_code == 409  # its process still saves
     saved.set()

@@ -50,6 +50,8 @@ class DeepSupervisionLoss(nn.Module):
         criterion = unetpp.DeepSupervisionLoss()  # or DeepSupervisionLoss(loss=torch.nn.CrossEntropyLoss())
         loss = criterion(net(images, heads=True), target)
 
+    The two terms are computed a piece of the batch at a time, and have no second derivative.
+
     Train with `heads=True`: a network that is trained by `net(images)` alone learns at its largest size, and its other
     heads, and what is pruned to them, return noise.
 
@@ -134,8 +136,13 @@ class DeepSupervisionLoss(nn.Module):
             got = "a tensor" if isinstance(outputs, Tensor) else type(outputs).__name__
             raise UsageError("outputs", got, "the logits of all heads", action)
         if self.loss is None:
-            return self.combine(self.list_sums(outputs, target), outputs.depths)
+            combined: Tensor = self._combine_sums(outputs, target)
+            return combined
         return self._add_heads([self.loss(logits, target) for logits in outputs.logits], outputs.depths)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # dynamo cannot read the gradient of the sums
+    def _combine_sums(self, outputs: HeadLogits, target: Tensor) -> Tensor:
+        return self.combine(self.list_sums(outputs, target), outputs.depths)
 
     def list_sums(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the sums of which the loss is made, for parts of a batch: those of all parts add up.
@@ -201,7 +208,7 @@ class DeepSupervisionLoss(nn.Module):
                 raise UsageError("outputs", f"{channels} logits", expected, action)
             return 1 + max(map(max, self.regions))
         if channels == 1:
-            action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
+            action = "Build it with `out_channels=2`, or pass a loss such as torch.nn.BCEWithLogitsLoss()."
             raise UsageError("outputs", "one logit", "one for each class, background first", action)
         return channels
 
@@ -267,7 +274,7 @@ def _check_regions(regions: Any) -> tuple[tuple[int, ...], ...]:
 def _check_target(target: Tensor, logits: Tensor, ignored: int | None, classes: int) -> Tensor:
     """Return class indices as (B, 1, *spatial) of int64; raises UsageError where they are none.
 
-    On a GPU, where reading the values would wait for it, only their type and shape are checked.
+    On a GPU, where reading the values would wait for it, wrong ones end the process, as in torch's own losses.
     """
     shape = tuple(logits.shape)
     expected = f"integers, the class indices 0 to {classes - 1}, of shape {(shape[0], 1, *shape[2:])}"
@@ -281,7 +288,10 @@ def _check_target(target: Tensor, logits: Tensor, ignored: int | None, classes: 
         action = "Use `target.long()`." if not is_integer else "Change its shape."
         raise UsageError("target", f"{given.dtype} of shape {tuple(given.shape)}", expected, action)
     target = target.long()
-    if target.device.type == "cpu" and not torch.compiler.is_compiling():
+    if target.device.type == "cuda":
+        right = (target >= 0) & (target < classes)
+        torch._assert_async((right if ignored is None else right | (target == ignored)).all())
+    elif target.device.type == "cpu":
         wrong = target[(target < 0) | (target >= classes)]
         wrong = wrong if ignored is None else wrong[wrong != ignored]
         if len(wrong):

@@ -61,21 +61,24 @@ def sum_voxels(logits: Tensor, target: Tensor, known: Tensor | None, coding: Ten
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, known: Tensor | None, coding: TensorCoding) -> Tensor:
-        ctx.save_for_backward(logits)
-        ctx.pieces = [*_cut(coding, logits, target, known)]
+        ctx.save_for_backward(logits, target, known)
+        ctx.coding, ctx.kept = coding, []
         keeps = logits.numel() <= KEPT and not logits.is_meta  # whose memory is counted for any size
         sums = torch.zeros(len(VoxelSums._fields), logits.shape[1], device=logits.device)
-        for piece in ctx.pieces:
-            for row, values in zip(sums, piece.find_sums(keeps), strict=True):
+        for piece in _cut(coding, logits, target, known):
+            for row, values in zip(sums, piece.find_sums(), strict=True):
                 row += values.sum(piece.others)
+            ctx.kept.append(piece.found if keeps else None)
         return sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (logits,) = ctx.saved_tensors
+        logits, target, known = ctx.saved_tensors
         found = torch.empty_like(logits, memory_format=_find_format(logits))
-        for piece, (place,) in zip(ctx.pieces, _cut_views(found), strict=True):
+        pieces = _cut(ctx.coding, logits, target, known)
+        for piece, (place,), kept in zip(pieces, _cut_views(found), ctx.kept, strict=True):
+            piece.found = kept
             place.copy_(piece.find_gradient(VoxelSums(*map(piece.along_classes, gradient))))
         return found, None, None, None
 
@@ -92,6 +95,7 @@ class _Piece:
 
     Attributes:
         others: the other axes.
+        found: what is to be predicted, and what is, as probabilities; None: not computed yet.
     """
 
     def __init__(
@@ -99,19 +103,19 @@ class _Piece:
     ) -> None:
         self.dim, self.others, self.logits = dim, (0, 3 - dim), logits
         self._coding, self._target, self._known = coding, target, known
-        self._kept: tuple[Tensor, Tensor] | None = None
+        self.found: tuple[Tensor, Tensor] | None = None
 
-    def find_sums(self, keeps: bool) -> tuple[Tensor, ...]:
-        """Compute the summands of the rows of `VoxelSums`, and keep for the gradient what was computed, or not."""
+    def find_sums(self) -> tuple[Tensor, ...]:
+        """Compute the summands of the rows of `VoxelSums`."""
         target, log = self._find_target(), self._read(self.logits).log_softmax(self.dim)
-        entropy = target * log
+        entropy = target * log.clamp_(min=torch.finfo(log.dtype).min)  # of a class that is masked: 0, not 0 * inf
         predicted = self._leave_out(log.exp_())
-        self._kept = (target, predicted) if keeps else None
+        self.found = target, predicted
         return entropy, target * predicted, predicted, target, target
 
     def find_gradient(self, sums: VoxelSums) -> Tensor:
         """Compute the gradient of the logits from that of the sums, each along the classes."""
-        target, predicted = self._kept or (self._find_target(), self._predict(self._read(self.logits)))
+        target, predicted = self.found or (self._find_target(), self._predict(self._read(self.logits)))
         # through the softmax: p * (d - sum(p * d)); through its logarithm: d - p * sum(d)
         own = self._leave_out(sums.predicted + sums.both * target).mul_(predicted).addcmul_(sums.entropy, target)
         return own.addcmul_(predicted, own.sum(self.dim, keepdim=True), value=-1)
@@ -140,17 +144,17 @@ class _Piece:
 
 
 class _RegionPiece(_Piece):
-    """Some voxels of one image, of regions that may overlap."""
+    """Some voxels of regions that may overlap."""
 
-    def find_sums(self, keeps: bool) -> tuple[Tensor, ...]:
+    def find_sums(self) -> tuple[Tensor, ...]:
         target, logits = self._find_target(), self._read(self.logits)
         predicted = self._leave_out(logits.sigmoid())
-        self._kept = (target, predicted) if keeps else None
+        self.found = target, predicted
         entropy = self._leave_out(F.logsigmoid(-logits)).addcmul_(target, logits)  # log p = x + log(1 - p)
         return entropy, target * predicted, predicted, target, self._leave_out(torch.ones_like(target))
 
     def find_gradient(self, sums: VoxelSums) -> Tensor:
-        target, predicted = self._kept or (self._find_target(), self._predict(self._read(self.logits)))
+        target, predicted = self.found or (self._find_target(), self._predict(self._read(self.logits)))
         own = (sums.predicted + sums.both * target).mul_(predicted * (1 - predicted))
         return self._leave_out(own.addcmul_(sums.entropy, target - predicted))
 
@@ -171,7 +175,7 @@ def _cut_views(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     layout, dim, channels = _find_format(logits), _find_dim(logits), logits.shape[1]
     views = [_flatten(each, layout, dim) for each in (logits, *others)]
     size = PIECE_ON_GPU if logits.device.type == "cuda" else PIECE
-    images, length = max(1, size // views[0][0].numel()), max(1, size // channels)
+    images, length = max(1, size // max(1, views[0].shape[1:].numel())), max(1, size // channels)
     for batch in zip(*(each.split(images) for each in views), strict=True):
         yield from zip(*(each.split(length, 3 - dim) for each in batch), strict=True)
 

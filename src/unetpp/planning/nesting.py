@@ -16,7 +16,7 @@ INNER_TIME = 0.75
 of Dice better than with half of it (docs/benchmarks.md)."""
 
 ONE_WIDTH = {
-    2: "for one fixed size `model.topology=unet` is level or better (by up to 0.2 points of Dice, docs/benchmarks.md)",
+    2: "for one fixed size `model.topology=unet` is level or better (by up to 0.1 points of Dice, docs/benchmarks.md)",
     3: "for one fixed size `model.topology=unet` is better (0.2 to 0.4 points of Dice on hippocampus)",
 }
 """What a U-Net of one width, trained alone for the same minutes, has over the sizes of one training, by axes."""
@@ -58,7 +58,7 @@ def choose_growth(
         inner_share: time of a step of the innermost size, as a fraction of that of all sizes; None: not measured.
         steps: number of steps of the schedule; None: it is limited by time.
     """
-    if steps is not None and steps < shells:
+    if steps is not None and steps * (1 - INNER_TIME) < 1:
         return Choice((), "too few steps")
     if dims == 3:
         return Choice((), "all sizes are trained together, which was better in volumes")

@@ -25,7 +25,7 @@ from unetpp.serve.data_cases import DataCases
 MOST_REPLAYED = 200
 """Cases that the model knows and learns again: without them it would forget rare kinds of images (docs/log.md)."""
 CORRECTED_SHARE = 0.25
-"""Fraction of the patches that come from corrected cases at least, however many others there are."""
+"""Fraction of the patches that come from corrected cases at least, about, where images are of one size."""
 MOST_VALIDATED = 40
 """Validation cases on which the old and the new model are compared."""
 SPLITS = "splits_final.json"
