@@ -117,6 +117,7 @@ class DeepSupervisionLoss(nn.Module):
         self.register_buffer("class_weights", _check_class_weights(class_weights), persistent=False)
         self.coding: TensorCoding = RegionTensors(self.regions) if self.regions else CLASSES
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # dynamo cannot read the gradient of the sums
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the weighted sum of the losses of all heads.
 
@@ -136,13 +137,8 @@ class DeepSupervisionLoss(nn.Module):
             got = "a tensor" if isinstance(outputs, Tensor) else type(outputs).__name__
             raise UsageError("outputs", got, "the logits of all heads", action)
         if self.loss is None:
-            combined: Tensor = self._combine_sums(outputs, target)
-            return combined
+            return self.combine(self.list_sums(outputs, target), outputs.depths)
         return self._add_heads([self.loss(logits, target) for logits in outputs.logits], outputs.depths)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # dynamo cannot read the gradient of the sums
-    def _combine_sums(self, outputs: HeadLogits, target: Tensor) -> Tensor:
-        return self.combine(self.list_sums(outputs, target), outputs.depths)
 
     def list_sums(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the sums of which the loss is made, for parts of a batch: those of all parts add up.
