@@ -66,6 +66,11 @@ def test_the_ways_back_to_peers_are_reached_through_the_door() -> None:
     assert run_python(f"{code}; print(before, callable(peers.to_smp), callable(peers.to_monai))") == "False True True"
 
 
+def test_importing_the_loss_does_not_load_torchs_compiler() -> None:
+    code = "import sys, unetpp.losses.supervision; print('torch._dynamo' in sys.modules)"
+    assert run_python(code) == "False"
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = unetpp.trian

@@ -127,6 +127,13 @@ def test_ranks_that_do_not_come_are_told_of(monkeypatch: pytest.MonkeyPatch) -> 
         join(RankPlace(0, 2, 0, "127.0.0.1", find_port()), CPU)
 
 
+def wait_for_end(watch: RankWatch, ended: list[int]) -> None:
+    for _ in range(1000):
+        if ended:
+            break
+        watch._closed.wait(0.01)
+
+
 class FakeStore(dict[str, Any]):
     """A store in this process; one that is gone raises what that of torch does."""
 
@@ -200,10 +207,7 @@ def test_a_rank_that_waits_in_vain_is_ended(
     monkeypatch.setattr(rank_watch.os, "_exit", ended.append)
     watch = RankWatch(FakeStore(), RankPlace(0, 2), HOSTS)
     with watch.waiting():
-        for _ in range(1000):
-            if ended:
-                break
-            watch._closed.wait(0.01)
+        wait_for_end(watch, ended)
     watch.close()
     assert ended[0] == 1
     assert "unetpp: Lost rank 1 on n2 (process 2)" in capsys.readouterr().err
@@ -217,10 +221,7 @@ def test_a_store_that_hangs_is_with_a_frozen_rank(
     monkeypatch.setattr(rank_watch.os, "_exit", ended.append)
     monkeypatch.setattr(store, "check", lambda names: not thawed.wait(20))
     watch = RankWatch(store, RankPlace(1, 2), HOSTS)  # its main thread waits for an order, in that store
-    for _ in range(1000):
-        if ended:
-            break
-        watch._closed.wait(0.01)
+    wait_for_end(watch, ended)
     watch.close()
     thawed.set()
     assert ended[0] == 1
@@ -238,10 +239,7 @@ def test_a_store_that_hangs_while_this_rank_waits(monkeypatch: pytest.MonkeyPatc
     with watch.waiting():
         watch._waiting_since = time.monotonic() - 100  # longer than a lost rank is waited for
         frozen.set()
-        for _ in range(1000):
-            if ended:
-                break
-            watch._closed.wait(0.01)
+        wait_for_end(watch, ended)
     watch.close()
     thawed.set()
     assert ended

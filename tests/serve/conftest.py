@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("multipart", reason="the extra serve is not installed")
 pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
 
 from starlette.testclient import TestClient
+from tests.serve.browsing import Serve, open_page, require_browser, serve_states
 
 from unetpp.serve.app import create_app
 from unetpp.serve.data_cases import DataCases
@@ -61,6 +63,18 @@ def open_client() -> Iterator[Callable[[ServerState], TestClient]]:
 def client(make_state: MakeState, open_client: Callable[[ServerState], TestClient]) -> TestClient:
     """A client of a server with one model and its data."""
     return open_client(make_state())
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves a state, and returns the address."""
+    yield from serve_states()
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of Chromium that collects its errors."""
+    yield from open_page(require_browser())
 
 
 def finish(client: TestClient, id: str, seconds: float = 180) -> dict[str, Any]:

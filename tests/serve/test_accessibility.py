@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.serve.browsing import AXE, Serve, open_page, open_result, require_browser, serve_states
+from tests.serve.browsing import AXE, Serve, open_result, require_browser
 from tests.serve.conftest import MakeState
 
 pytestmark = pytest.mark.browser
-playwright = require_browser()
+require_browser()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 RUN = "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})"
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Serves a state, and returns the address."""
-    yield from serve_states()
-
-
-@pytest.fixture
-def page() -> Iterator[Any]:
-    """A page of Chromium that collects its errors."""
-    yield from open_page(playwright)
 
 
 def find_violations(page: Any, what: str) -> list[str]:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.serve.browsing import Serve, open_page, open_result, paint, require_browser, serve_states
+from tests.serve.browsing import Serve, open_result, paint, require_browser
 from tests.serve.conftest import MakeState
 
 from unetpp.serve import views
 
 pytestmark = pytest.mark.browser
-playwright = require_browser()
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Serves a state, and returns the address."""
-    yield from serve_states()
-
-
-@pytest.fixture
-def page() -> Iterator[Any]:
-    """A page of Chromium that collects its errors."""
-    yield from open_page(playwright)
+require_browser()
 
 
 def test_a_person_corrects_an_image(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "square.png")
     page.goto(serve(make_state()))
+    page.wait_for_selector("#welcome:not([hidden])")
     assert page.is_visible("#welcome") and "Three steps" in page.inner_text("#welcome")
     page.set_input_files("#files", tmp_path / "square.png")
     open_result(page)
@@ -214,6 +203,7 @@ def test_a_large_image_is_shown_in_tiles_and_corrected_in_parts(
 def test_errors_are_one_sentence(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_bytes(b"not an image")
     page.goto(serve(make_state()))
+    page.wait_for_selector("#welcome:not([hidden])")  # before that nobody listens for files
     page.set_input_files("#files", tmp_path / "notes.png")
     page.wait_for_selector("#message:not([hidden])")
     assert "notes.png: got" in page.inner_text("#message") and "{" not in page.inner_text("#message")

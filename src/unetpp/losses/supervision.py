@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from unetpp.errors import UsageError
 from unetpp.labels.coding_torch import CLASSES, RegionTensors, TensorCoding
@@ -117,7 +118,8 @@ class DeepSupervisionLoss(nn.Module):
         self.register_buffer("class_weights", _check_class_weights(class_weights), persistent=False)
         self.coding: TensorCoding = RegionTensors(self.regions) if self.regions else CLASSES
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # dynamo cannot read the gradient of the sums
+    # dynamo cannot read the gradient of the sums; torch.compiler.disable imports it, which takes a second, at once
+    @_disable_dynamo
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the weighted sum of the losses of all heads.
 

@@ -115,10 +115,13 @@ class _Piece:
 
     def find_gradient(self, sums: VoxelSums) -> Tensor:
         """Compute the gradient of the logits from that of the sums, each along the classes."""
-        target, predicted = self.found or (self._find_target(), self._predict(self._read(self.logits)))
+        target, predicted = self._find_both()
         # through the softmax: p * (d - sum(p * d)); through its logarithm: d - p * sum(d)
         own = self._leave_out(sums.predicted + sums.both * target).mul_(predicted).addcmul_(sums.entropy, target)
         return own.addcmul_(predicted, own.sum(self.dim, keepdim=True), value=-1)
+
+    def _find_both(self) -> tuple[Tensor, Tensor]:
+        return self.found or (self._find_target(), self._predict(self._read(self.logits)))
 
     def _find_target(self) -> Tensor:
         """Find what is to be predicted, as probabilities; 0 where nobody labeled a voxel."""
@@ -154,7 +157,7 @@ class _RegionPiece(_Piece):
         return entropy, target * predicted, predicted, target, self._leave_out(torch.ones_like(target))
 
     def find_gradient(self, sums: VoxelSums) -> Tensor:
-        target, predicted = self.found or (self._find_target(), self._predict(self._read(self.logits)))
+        target, predicted = self._find_both()
         own = (sums.predicted + sums.both * target).mul_(predicted * (1 - predicted))
         return self._leave_out(own.addcmul_(sums.entropy, target - predicted))
 
