@@ -213,7 +213,6 @@ COVERED_IN = {
     "serve/model_card": "serve/test_model_shelf",
     "serve/routes_corrections": "serve/test_corrections",
     "serve/strokes": "serve/test_corrections",
-    "serve/training_data": "serve/test_trainings",
     "serve/routes_views": "serve/test_tiles",
     "serve/suggestions": "serve/test_quick_answer",
     "serve/routes_run": "serve/test_live_run",

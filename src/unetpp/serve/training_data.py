@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unetpp import labels
-from unetpp.data.case_files import read_case_classes, read_case_image
+from unetpp.data.case_files import open_case_image, read_case_classes
 from unetpp.data.folds import Split, read_splits
 from unetpp.errors import UnetppError
 from unetpp.files import write_json
@@ -24,6 +26,8 @@ from unetpp.serve.data_cases import DataCases
 
 MOST_REPLAYED = 200
 """Cases that the model knows and learns again: without them it would forget rare kinds of images (docs/log.md)."""
+MOST_REPLAYED_VOXELS = 400_000_000
+"""Voxels of these cases in all: their labels are read and written before the training begins."""
 CORRECTED_SHARE = 0.25
 """Fraction of the patches that come from corrected cases at least, about, where images are of one size."""
 MOST_VALIDATED = 40
@@ -66,11 +70,11 @@ def gather(
     entries = [_list_corrected(case, corrections) for case in learned]
     rest = [id for id in (known.train if known else ()) if id not in {case.case for case in learned}]
     random.Random(0).shuffle(rest)
-    replayed = rest[:MOST_REPLAYED]
+    replayed = _bound((cases.find(id) for id in rest[:MOST_REPLAYED]), data)
     validation = sorted(held_out)
     random.Random(0).shuffle(validation)
     validation = validation[:MOST_VALIDATED]
-    entries += [_convert(cases.find(id), folder, data) for id in [*replayed, *validation]]
+    entries += [_convert(case, folder, data) for case in [*replayed, *map(cases.find, validation)]]
     ids = [stem_of(Path(entry["label"])) for entry in entries]
     write_json(folder / DATASET_JSON, {"name": "corrected", **describe_data(data), "training": entries})
     if validation:
@@ -78,6 +82,18 @@ def gather(
         write_json(folder / SPLITS, [split])
     settings = _weigh(ids[: len(learned)], len(replayed))
     return TrainingData(folder, len(learned), len(replayed), settings)
+
+
+def _bound(cases: Iterable[Case], data: DataPlan) -> list[Case]:
+    """Take cases until their voxels are as many as are replayed, the first one in any case."""
+    taken: list[Case] = []
+    voxels = 0
+    for case in cases:
+        voxels += math.prod(open_case_image(case, data).shape[1:])
+        if taken and voxels > MOST_REPLAYED_VOXELS:
+            break
+        taken.append(case)
+    return taken
 
 
 def _weigh(corrected: list[str], replayed: int) -> tuple[str, ...]:
@@ -109,7 +125,7 @@ def _list_corrected(case: CorrectedCase, corrections: Path) -> dict[str, Any]:
 
 def _convert(case: Case, folder: Path, data: DataPlan) -> dict[str, Any]:
     """Write the label of a case with the values of the model, whatever its own are; the image stays where it is."""
-    classes, geometry = read_case_classes(case, data), read_case_image(case, data).geometry
+    classes, geometry = read_case_classes(case, data), open_case_image(case, data).geometry
     name = f"{case.id.replace('/', '__')}"
     label = folder / "labels" / f"known_{name}{output_suffix(geometry)}"
     known = labels.make_labels(data)
