@@ -79,7 +79,11 @@ def list_faults() -> list[Fault]:
             Fault(scene, "worker under a nanny frozen", ("nursed",), FREEZE, goes_on=True),
         ]
     found += [Fault(scene, "disk full", action=FILL) for scene in ("training", *ON_A_CLUSTER)]
-    found += [Fault("bucket", f"store {words}", action=mood, goes_on=True) for mood, words in MOODS.items()]
+    found += [
+        # a write that was answered with 200 before the cut is not asked for again
+        Fault("bucket", f"store {words}", action=mood, goes_on=mood != bucket.CUT)
+        for mood, words in MOODS.items()
+    ]
     return [
         *found,
         Fault("bucket", "worker killed", ("worker",), goes_on=True),

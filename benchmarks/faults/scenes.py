@@ -18,6 +18,7 @@ from benchmarks.faults.bucket import serve
 from benchmarks.faults.crew import Crew, call, end, find_port, fork, start_ranks
 from tests.tiny import call_learned
 
+from unetpp.infer.block_tasks import PREDICTED
 from unetpp.run_folder import CHECKPOINT
 
 SCENES = ("training", "folds", "cases", "blocks", "bucket")
@@ -101,7 +102,7 @@ class Stage:
         if scene == "cases":
             return len(list((out / "out").glob("*.png")))
         if scene == "blocks":
-            return len(list((out / "out.zarr" / ".unetpp").glob("*/predicted/*")))
+            return len(list((out / "out.zarr" / ".unetpp").glob(f"*/{PREDICTED}/*")))
         return len(list((out / "run").glob(f"fold_*/{CHECKPOINT}")))
 
     def end(self) -> None:
