@@ -651,7 +651,7 @@ def dial_table() -> str:
             f"expected them to agree. Change ORIGINS in {Path(__file__).name}."
         )
     for name in sorted(known - set(told)):
-        raise SystemExit(f"model.{name}: got no docstring; expected one. Add it in plan.py.")
+        raise SystemExit(f"model.{name}: got no docstring; expected one. Add it in model_plan.py.")
     defaults = model_plan().model_dump(mode="json")
     parts = []
     for title, group in ORIGINS.items():

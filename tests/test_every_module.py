@@ -76,6 +76,8 @@ COVERED_IN = {
     "verbs/import_checkpoint": "peers/test_import",
     "settings": "test_plan",
     "data_plan": "test_plan",
+    "model_plan": "test_plan",
+    "train_plan": "test_plan",
     "layouts/__init__": "layouts/test_cases",
     "slabs": "data/test_preprocess",
     "version": "test_public_names",

@@ -19,6 +19,8 @@ from unetpp.words import format_value, shorten
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Axes = tuple[Positive, ...]
+"""A number for each axis."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
