@@ -212,6 +212,7 @@ COVERED_IN = {
     "serve/job_records": "serve/test_app",
     "serve/job_ends": "serve/test_app",
     "serve/routes_leases": "serve/test_leases",
+    "serve/model_file": "serve/test_trainings",
     "serve/model_card": "serve/test_model_shelf",
     "serve/routes_corrections": "serve/test_corrections",
     "serve/strokes": "serve/test_corrections",

@@ -4,8 +4,8 @@ python -m benchmarks.serve.learning_loop ../shared/data/nuclei --out FOLDER --se
 
 For each seed a model learns from 20 images. Then it is trained further as the page does it, on five more images of
 which the true masks stand for the corrections of a person, mixed with those that it knows: the five most doubtful of
-the images that nobody has labeled, by the same measure as the list "to review first" of the page, or five at random;
-or on none. All trainings go on for the same number of steps, so that other work on the machine changes nothing; the
+the images that nobody has labeled, by the same measure as the list "to review first" of the page, or five at random.
+All trainings go on for the same number of steps, so that other work on the machine changes nothing; the
 seconds of one core that they took are in their lines. Each training appends a line to FOLDER/results.jsonl; those found
 there are skipped. The validation cases are the same for all.
 """
@@ -25,14 +25,14 @@ from PIL import Image
 
 import unetpp
 from unetpp.data.folds import Split, write_splits
+from unetpp.files import write_json
 from unetpp.infer.record import read_record
+from unetpp.layouts.dataset_json import describe_data
 from unetpp.model.header import read_header
-from unetpp.serve.corrections import CorrectedCase
-from unetpp.serve.data_cases import DataCases
+from unetpp.plan import DataPlan
 from unetpp.serve.job import Job, SizeResult
-from unetpp.serve.training_data import gather
 
-ARMS = ("doubtful", "random", "none")
+ARMS = ("doubtful", "random")
 CORRECTED = 5
 
 
@@ -104,16 +104,12 @@ class Study:
     def go_on(self, arm: str, epochs: int) -> dict[str, Any]:
         """Train the model further, on images that are chosen so."""
         doubts = self._find_doubts()
-        chosen = [] if arm == "none" else choose(arm, doubts, self._describe_images, self.seed)
-        folder = self.out / f"gathered_{self.seed}_{arm}"
-        shutil.rmtree(folder, ignore_errors=True)
+        chosen = choose(arm, doubts, self._describe_images, self.seed)
         model = self.run / "fold_0" / "model.safetensors"
-        plan = read_header(model).plan
-        cases = DataCases(self.known)
-        found = gather(folder, [self._correct(name) for name in chosen], self.out, cases, model, plan.data)
-        settings = [*self.settings, *found.settings]
-        row = self._train(folder, self.out / f"run_{self.seed}_{arm}", settings, None, epochs, model)
-        return row | {"chosen": chosen, "doubts": [doubts[name] for name in chosen], "replayed": found.replayed}
+        folder = self.out / f"corrected_{self.seed}_{arm}"
+        self._correct(chosen, folder, read_header(model).plan.data)
+        row = self._train(folder, self.out / f"run_{self.seed}_{arm}", self.settings, None, epochs, model)
+        return row | {"chosen": chosen, "doubts": [doubts[name] for name in chosen]}
 
     def _train(
         self,
@@ -129,7 +125,8 @@ class Study:
             run.mkdir()
             write_splits(run / "splits.json", splits)
         started = time.process_time()
-        fold = unetpp.train(data, run, from_=start, epochs=epochs, seed=self.seed, set=settings).folds[0]
+        kept = {"from_": start, "replay": start is not None, "epochs": epochs, "seed": self.seed, "set": settings}
+        fold = unetpp.train(data, run, **kept).folds[0]
         dice = {case.id.removeprefix("known_"): case.mean.dice for case in fold.metrics.cases}
         shutil.rmtree(run / "cache", ignore_errors=True)
         core_s = round(time.process_time() - started)
@@ -149,14 +146,17 @@ class Study:
             found[Path(file).stem] = Job(name=file, model="", sizes=[result]).doubt
         return found
 
-    def _correct(self, name: str) -> CorrectedCase:
-        """Write the true mask of an image as the page writes a correction."""
-        label = self.out.absolute() / "corrected" / f"{name}.png"
-        label.parent.mkdir(exist_ok=True)
-        mask = np.asarray(Image.open(self.data / "instances" / f"{name}.png")) > 0
-        Image.fromarray((255 * mask).astype(np.uint8)).save(label)
-        image = str((self.data / "images" / f"{name}.png").absolute())
-        return CorrectedCase(name=name, images=[image], label=str(label), job="", painted=mask.size, saved=0.0)
+    def _correct(self, names: Sequence[str], folder: Path, data: DataPlan) -> None:
+        """Write the true masks of images as the page writes corrections."""
+        entries = []
+        (folder / "labels").mkdir(parents=True, exist_ok=True)
+        for name in names:
+            label = folder / "labels" / f"{name}.png"
+            mask = np.asarray(Image.open(self.data / "instances" / f"{name}.png")) > 0
+            Image.fromarray(np.asarray(data.label_values, np.uint8)[mask.astype(int)]).save(label)
+            image = (self.data / "images" / f"{name}.png").absolute()
+            entries.append({"image": str(image), "label": str(label.absolute())})
+        write_json(folder / "dataset.json", {"name": "corrections", **describe_data(data), "training": entries})
 
     def _describe_images(self, names: Sequence[str]) -> np.ndarray:
         """Describe what images look like: mean and deviation of each color."""

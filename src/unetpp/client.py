@@ -201,17 +201,24 @@ class Client:
             The file.
         """
         query = {"size": size, "number": number if what == "probabilities" else None}
-        with self._open("GET", f"/v1/jobs/{job['id']}/{what}", query) as answer:
-            path = Path(folder) / _read_name(answer.headers.get("Content-Disposition", ""))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        return self._take(f"/v1/jobs/{job['id']}/{what}", folder, query)
+
+    def save_model(self, id: str, folder: AnyPath) -> Path:
+        """Save the file of a model; `models` lists their ids."""
+        return self._take(f"/v1/models/{id}/file", folder)
+
+    def _take(self, path: str, folder: AnyPath, query: dict[str, Any] | None = None) -> Path:
+        with self._open("GET", path, query) as answer:
+            target = Path(folder) / _read_name(answer.headers.get("Content-Disposition", ""))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
             try:
                 with unfinished.open("wb") as file:
                     shutil.copyfileobj(answer, file, _PIECE)
-                unfinished.replace(path)
+                unfinished.replace(target)
             finally:
                 unfinished.unlink(missing_ok=True)
-        return path
+        return target
 
     def _ask_job(self, method: str, path: str, **options: Any) -> Job:
         found: Job = self._ask_json(method, path, **options)

@@ -20,11 +20,11 @@ from unetpp.data.case_files import open_case_image
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.dataset_json import read_dataset_json
 from unetpp.plan import Region
+from unetpp.replay import mix
 from unetpp.serve.corrections import CorrectionSet, _copy_images
 from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
 from unetpp.serve.strokes import Correction
-from unetpp.serve.training_data import gather
 
 OpenClient = Callable[[ServerState], TestClient]
 
@@ -162,13 +162,13 @@ def test_headers_keep_the_voxels_beside_them(
     assert not checked.problems and checked.cases == 2
     voxels = (folder / newest["images"][0]).with_name("scan.1.raw")
     assert voxels.read_bytes() == files[1].read_bytes()
+    state = client.app.state.unetpp  # type: ignore[attr-defined]
+    mixture = mix(
+        state.corrected(job["model"]).folder, oblique[0], tmp_path / "mixture", state.shelf.data(job["model"])
+    )
+    assert mixture.new == 2 and unetpp.check(tmp_path / "mixture", progress=False).cases == 2
     assert client.delete(f"/v1/corrections/{newest['name']}").status_code == 204
     assert not voxels.parent.exists() and (folder / oldest["images"][0]).is_file()
-    state = client.app.state.unetpp  # type: ignore[attr-defined]
-    data = state.shelf.data(job["model"])
-    corrected = state.corrected(job["model"])
-    gathered = gather(tmp_path / "gathered", corrected.list(), corrected.folder, state.cases, oblique[0], data)
-    assert gathered.corrected == 1 and unetpp.check(tmp_path / "gathered", progress=False).cases == 1
 
 
 def test_images_that_are_folders_are_refused(tmp_path: Path, small_plan: Callable[..., Any]) -> None:

@@ -14,10 +14,10 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, predict
 
 from unetpp.plan import read_plan
+from unetpp.replay import NEW_SHARE
 from unetpp.run_folder import RunFolder
 from unetpp.serve import trainings
 from unetpp.serve.state import ServerState
-from unetpp.serve.training_data import CORRECTED_SHARE
 from unetpp.serve.trainings import FurtherTraining, TrainingState
 
 OpenClient = Callable[[ServerState], TestClient]
@@ -41,7 +41,11 @@ def wait(client: TestClient, id: str, seconds: float = 300) -> dict[str, Any]:
 
 def test_a_training_on_corrections_offers_a_model(client: TestClient, tmp_path: Path, trained: Path) -> None:
     assert client.post("/v1/trainings", json={"minutes": 1}).status_code == 409  # nothing is corrected
-    correct_one(client)
+    known = json.loads(RunFolder(trained).splits.read_text())[0]
+    listed = [case["id"] for case in client.get("/v1/cases").json()]
+    held_out, *kept = known["validation"]
+    for name in (known["train"][0], held_out):
+        correct_one(client, listed.index(name))
     begun = client.post("/v1/trainings", json={"minutes": 0.1})
     assert begun.status_code == 202, begun.text
     assert client.post("/v1/trainings", json={"minutes": 0.1}).status_code == 409  # one at a time
@@ -52,14 +56,14 @@ def test_a_training_on_corrections_offers_a_model(client: TestClient, tmp_path: 
     assert f"{found['new_dice']:.4f}" in found["finding"]
     data = tmp_path / "served" / "trainings" / found["id"] / "data"
     (split,) = json.loads((data / "splits_final.json").read_text())
-    known = json.loads(RunFolder(trained).splits.read_text())[0]
-    assert {name.removeprefix("known_") for name in split["val"]} == set(known["validation"])
+    assert found["corrected"] == 2 and {name.removeprefix("known_") for name in split["val"]} == set(kept)
     replayed = {name.removeprefix("known_") for name in split["train"] if name.startswith("known_")}
-    (corrected,) = (name for name in split["train"] if not name.startswith("known_"))
-    assert replayed >= set(known["train"]) - {corrected} and len(replayed) == found["replayed"]
+    corrected = [name for name in split["train"] if not name.startswith("known_")]
+    assert replayed == set(known["train"][1:]) and len(replayed) == found["replayed"]
+    assert found["basis"].startswith("2 new cases and 7 cases that the model knows; compared on 1 validation case")
     plan = read_plan(tmp_path / "served" / "trainings" / found["id"] / "run" / "plan.json")
-    share = len(replayed) * CORRECTED_SHARE / (1 - CORRECTED_SHARE)
-    assert plan.train.case_weights == ({corrected: round(share, 3)} if share > 1 else {})
+    weight = len(replayed) * NEW_SHARE / (1 - NEW_SHARE) / 2
+    assert plan.train.case_weights == pytest.approx(dict.fromkeys(corrected, weight), abs=0.001)
     curves = client.get(f"/v1/trainings/{found['id']}/curves").json()
     assert curves["folds"][0]["losses"]
 
@@ -87,8 +91,13 @@ def test_a_worse_model_is_refused_with_the_number(
     if state == "refused":
         assert answer.status_code == 409 and f"{new:.4f}" in answer.json()["detail"]
         assert len(client.get("/v1/models").json()) == 1
+        assert client.get(f"/v1/trainings/{found['id']}/model").status_code == 409
     else:
         assert answer.json()["state"] == "accepted"
+        file = (trained / "fold_0" / "model.safetensors").read_bytes()
+        for address in (f"/v1/trainings/{found['id']}/model", f"/v1/models/{answer.json()['new_model']}/file"):
+            taken = client.get(address)
+            assert taken.content == file and ".safetensors" in taken.headers["content-disposition"]
         models = client.get("/v1/models").json()
         assert [model["id"] for model in models][1] == answer.json()["new_model"] and len(models) == 2
         assert client.post(f"/v1/trainings/{found['id']}/accept").status_code == 409

@@ -13,6 +13,8 @@ from unetpp.errors import DataError, Problem
 from unetpp.files import write_json
 from unetpp.json_files import read_json
 
+NNUNET_SPLITS = "splits_final.json"
+"""Splits that lie beside a data set, as nnU-Net writes them."""
 _MAKE_ANEW = "Correct the file, or delete it to have it made anew."
 
 

@@ -12,9 +12,11 @@ To add a format:
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
+from unetpp.files import digest_file
 from unetpp.formats.bmp import BMP
 from unetpp.formats.foreign import describe_foreign
 from unetpp.formats.format import HEAD, FileRefused, Format
@@ -141,6 +143,12 @@ def list_image_files(path: Path) -> tuple[Path, ...]:
     except Exception:
         companions = ()
     return companions if is_store(path) else (path, *companions)
+
+
+def digest_image(path: Path) -> str:
+    """Return the SHA-256 of an image: of its file, or of all files that hold it."""
+    digests = [digest_file(file) for file in list_image_files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def is_medical(path: Path) -> bool:

@@ -18,7 +18,7 @@ from unetpp.layouts.channel_files import (
 )
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing
-from unetpp.plan import Region
+from unetpp.plan import DataPlan, Region
 
 NAME = "dataset.json"
 IGNORE = "ignore"
@@ -61,6 +61,27 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
 def find_raw_data_sets(folder: Path) -> list[Path]:
     """Find the data sets in a folder of many (`nnUNet_raw`, the Decathlon): folders with a dataset.json."""
     return sorted(path.parent for path in folder.glob(f"*/{NAME}"))
+
+
+def describe_data(data: DataPlan) -> dict[str, Any]:
+    """Describe channels and classes as dataset.json has them, with a class for voxels that nobody labeled.
+
+    Regions are unions of the classes that are painted, and are described as nnU-Net does.
+    """
+    channels = {"channel_names": {str(number): name for number, name in enumerate(data.channels)}}
+    unsaid = {IGNORE: find_unsaid_value(data)}
+    if not data.regions:
+        return channels | {"labels": dict(zip(data.classes, data.label_values, strict=True)) | unsaid}
+    regions = {region.name: list(region.values) for region in data.regions}
+    labels = {data.classes[0]: data.label_values[0], **regions, **unsaid}
+    return channels | {"labels": labels, "regions_class_order": [region.values[0] for region in data.regions]}
+
+
+def find_unsaid_value(data: DataPlan) -> int:
+    """Find the label value of voxels that nobody labeled: that of the model, or the largest of a byte that is free."""
+    if data.labels.ignore is not None:
+        return data.labels.ignore
+    return next(value for value in range(255, -1, -1) if value not in data.label_values)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import threading
@@ -15,15 +14,15 @@ from pydantic import BaseModel, ValidationError
 
 from unetpp import labels
 from unetpp.errors import WriteError
-from unetpp.files import digest_file, write_atomically, write_json
-from unetpp.formats import list_image_files, suffix_of
+from unetpp.files import write_atomically, write_json
+from unetpp.formats import digest_image, list_image_files, suffix_of
 from unetpp.formats.readers import read_label
 from unetpp.formats.sources import ImageSource
 from unetpp.formats.writers import output_suffix, write_segmentation
 from unetpp.json_files import read_json
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.dataset_json import IGNORE
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
+from unetpp.layouts.dataset_json import describe_data, find_unsaid_value
 from unetpp.plan import DataPlan
 from unetpp.serve.display import DisplayGrid
 from unetpp.serve.problems import Refused
@@ -101,7 +100,7 @@ class CorrectionSet:
         values, painted, unsaid = _paint(correction, source, predicted, data)
         with _LOCK:
             record, description = self._read(), self._describe(data)
-            digest = _digest_image(case.images[0])
+            digest = digest_image(case.images[0])
             name = _choose_name(case.id, digest, record)
             images = _copy_images(case, self.folder / "images", name)
             label = self.folder / "labels" / f"{name}{output_suffix(source.geometry)}"
@@ -170,27 +169,6 @@ def _require_whole_files(case: Case) -> None:
     raise Refused(409, "correction", got, "whole files", "Correct it in a program of your own.")
 
 
-def describe_data(data: DataPlan) -> dict[str, Any]:
-    """Describe channels and classes as dataset.json has them, with a class for voxels that nobody labeled.
-
-    Regions are unions of the classes that are painted, and are described as nnU-Net does.
-    """
-    channels = {"channel_names": {str(number): name for number, name in enumerate(data.channels)}}
-    unsaid = {IGNORE: find_unsaid_value(data)}
-    if not data.regions:
-        return channels | {"labels": dict(zip(data.classes, data.label_values, strict=True)) | unsaid}
-    regions = {region.name: list(region.values) for region in data.regions}
-    labels = {data.classes[0]: data.label_values[0], **regions, **unsaid}
-    return channels | {"labels": labels, "regions_class_order": [region.values[0] for region in data.regions]}
-
-
-def find_unsaid_value(data: DataPlan) -> int:
-    """Find the label value of voxels that nobody labeled: that of the model, or the largest of a byte that is free."""
-    if data.labels.ignore is not None:
-        return data.labels.ignore
-    return next(value for value in range(255, -1, -1) if value not in data.label_values)
-
-
 def _paint(
     correction: Correction, source: ImageSource, predicted: Path, data: DataPlan
 ) -> tuple[np.ndarray, int, float]:
@@ -254,8 +232,3 @@ def _copy_together(header: Path, files: tuple[Path, ...], folder: Path) -> Path:
 def _copy(file: Path, target: Path) -> None:
     with write_atomically(target) as temporary:
         shutil.copyfile(file, temporary)
-
-
-def _digest_image(path: Path) -> str:
-    digests = [digest_file(file) for file in list_image_files(path)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
-from starlette.responses import StreamingResponse
+from starlette.responses import FileResponse, StreamingResponse
 
 from unetpp.serve.corrections import CorrectedCase
 from unetpp.serve.events import stream_changes
 from unetpp.serve.live_run import LiveRun, read_live_run
+from unetpp.serve.model_file import send_model
 from unetpp.serve.problems import Refused
 from unetpp.serve.state import State
 from unetpp.serve.strokes import Correction
@@ -89,6 +90,12 @@ def follow_training(state: State, id: str) -> StreamingResponse:
 def cancel_training(state: State, id: str) -> FurtherTraining:
     """Cancel a training that runs."""
     return state.trainings.cancel(id)
+
+
+@router.get("/trainings/{id}/model", summary="Take the new model", response_class=FileResponse)
+def take_new_model(state: State, id: str) -> FileResponse:
+    """Return the file of the new model, if it is better on the validation cases."""
+    return send_model(*state.trainings.find_offered(id))
 
 
 @router.post("/trainings/{id}/accept", summary="Accept the new model")

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from unetpp.serve.access import COOKIE, find_token, make_cookie
 from unetpp.serve.data_cases import CaseEntry
 from unetpp.serve.job import JobState
 from unetpp.serve.model_card import ModelCard
+from unetpp.serve.model_file import send_model
 from unetpp.serve.problems import Refused
 from unetpp.serve.sample import draw_sample
 from unetpp.serve.server_metrics import write_metrics
@@ -98,6 +99,12 @@ def list_models(state: State) -> list[ModelCard]:
 def show_model(state: State, id: str) -> ModelCard:
     """Return the card of a model."""
     return state.shelf.card(id)
+
+
+@router.get("/v1/models/{id}/file", tags=["models"], summary="Take a model", response_class=FileResponse)
+def take_model(state: State, id: str) -> FileResponse:
+    """Return the file of a model, for `predict`, `export` and `train --from`, if it is one file."""
+    return send_model(state.shelf.path(id), state.shelf.card(id).name)
 
 
 @router.get("/v1/sample", tags=["models"], summary="Take a sample image", response_class=Response)

@@ -25,12 +25,12 @@ from unetpp.infer.case_predictor import CasePredictor
 from unetpp.layouts.dataset import Case
 from unetpp.metrics.scores import mean_of, score_case
 from unetpp.plan import DataPlan
+from unetpp.replay import Mixture, mix
 from unetpp.run_folder import RunFolder, find_model_file
 from unetpp.serve.corrections import CorrectionSet
 from unetpp.serve.data_cases import DataCases
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import ProblemItem, Refused, describe_error, to_item
-from unetpp.serve.training_data import TrainingData, gather
 from unetpp.serve.uploads import clean_name
 
 _RECORD = "training.json"
@@ -72,6 +72,8 @@ class FurtherTraining(BaseModel):
     """Cases that the old model has learned from, mixed in."""
     validated: int = 0
     """Cases on which both models are compared."""
+    basis: str = ""
+    """What it learns from, and on what both models are compared, in a sentence."""
     old_dice: float | None = None
     new_dice: float | None = None
     new_model: str | None = None
@@ -171,13 +173,16 @@ class Trainings:
         """Serve the new model beside the old one; raises Refused unless it is the better one."""
         with self._lock:
             found = self.find(id)
-            if found.state is not TrainingState.BETTER:
-                raise Refused(
-                    409, "training", f"one that is {found.state}", "a new model that is better", found.finding
-                )
+            _require(found, TrainingState.BETTER)
             card = self._shelf.add(self.run_of(id), self._name_new(found))
             self._change(found.model_copy(update={"state": TrainingState.ACCEPTED, "new_model": card.id}))
             return self.find(id)
+
+    def find_offered(self, id: str) -> tuple[Path, str]:
+        """Find the run and the name of a new model; raises Refused unless it is the better one."""
+        found = self.find(id)
+        _require(found, TrainingState.BETTER, TrainingState.ACCEPTED)
+        return self.run_of(id), self._name_new(found)
 
     def stop(self) -> None:
         """End the training that runs: its process saves what it has."""
@@ -215,9 +220,9 @@ class Trainings:
             data = self._shelf.data(made.model)
             corrected = self._corrected(made.model)
             place = self._data_of(made)
-            found = gather(place, corrected.list(), corrected.folder, self._cases, file, data)
-            counts = {"corrected": found.corrected, "replayed": found.replayed}
-            self._update(made.id, state=TrainingState.TRAINING, **counts)
+            found = mix(corrected.folder, file, place, data, self._cases.path)
+            counts = {"corrected": found.new, "replayed": found.replayed, "validated": found.validated}
+            self._update(made.id, state=TrainingState.TRAINING, basis=found.describe(), **counts)
             self._run_process(made, found, file)
             self._update(made.id, state=TrainingState.COMPARING)
             self._compare(made)
@@ -234,11 +239,11 @@ class Trainings:
             with suppress(OSError):
                 shutil.rmtree(self.run_of(made.id) / "cache", ignore_errors=True)
 
-    def _run_process(self, made: FurtherTraining, found: TrainingData, file: Path) -> None:
+    def _run_process(self, made: FurtherTraining, found: Mixture, file: Path) -> None:
         """Run `unetpp train` in a process: it may be ended, and gives its memory back."""
         command = [sys.executable, "-m", "unetpp", "train", str(found.folder), "--out", str(self.run_of(made.id))]
         command += ["--from", str(file), "--minutes", f"{made.minutes:g}", "--device", self._device, "--json"]
-        command += [part for setting in found.settings for part in ("--set", setting)]
+        command += [part for name, value in found.settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
         with self._lock:
             self._update(made.id)
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -283,6 +288,11 @@ class Trainings:
     def _end_process(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+
+def _require(found: FurtherTraining, *states: TrainingState) -> None:
+    if found.state not in states:
+        raise Refused(409, "training", f"one that is {found.state}", "a new model that is better", found.finding)
 
 
 class _CancelledError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpp.data.fold_proof import find_shared
-from unetpp.data.folds import Split, make_splits, read_splits
+from unetpp.data.folds import NNUNET_SPLITS, Split, make_splits, read_splits
 from unetpp.errors import DataError, Problem
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.progress import Progress
@@ -15,7 +15,6 @@ from unetpp.words import count_noun, list_numbers, list_some
 
 SPLIT_SEED = 0
 """Seed of the folds: the same for all training seeds, so that all runs are scored on the same cases."""
-NNUNET_SPLITS = "splits_final.json"
 
 
 def find_splits(

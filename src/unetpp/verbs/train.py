@@ -33,6 +33,7 @@ class TrainOptions(TypedDict, total=False):
     """Arguments of `train` that do not change the type of its result."""
 
     from_: AnyPath | None
+    replay: bool
     minutes: Minutes | None
     epochs: Epochs | None
     fold: int | str
@@ -73,6 +74,7 @@ def train(
     out: AnyPath | None = None,
     *,
     from_: AnyPath | None = None,
+    replay: bool = False,
     minutes: Minutes | None = None,
     epochs: Epochs | None = None,
     fold: int | str = 0,
@@ -101,6 +103,9 @@ def train(
             trained yet, else a new one with a number.
         from_: Model whose weights training starts from: a run folder, a model file, or hf://OWNER/NAME. Its network is
             taken over; other classes, channels and settings are fine: what fits is taken, what does not is listed.
+        replay: With `from_`: mix the cases of DATA, such as corrections, with those that the model has learned from,
+            200 at most, and validate on those of its run; a quarter of the patches at least come from DATA. The
+            classes are those of the model. The mixture is a data set in RUN/mixture.
         minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it. Scores and costs
             take a tenth at most: `unetpp report` measures what does not fit. +10 with `resume` trains a finished run 10
             minutes longer. Without `minutes` and `epochs`: 100 epochs.
@@ -151,6 +156,10 @@ def train(
     require_data(data)
     run = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
     begun_folds.require_ready(run, fold, resume, request.adds)
+    if replay:
+        from unetpp.verbs.mixture import add_known
+
+        data, request = add_known(Path(data), run, start, request, dry_run, progress)
     if part is not None:
         return prepare_part(Path(data), run, Part.parse(part), request.settings, progress)
     if resume and not run.plan.exists():

@@ -22,7 +22,9 @@ export function startLearning(app) {
     const cases = await getJson(`/v1/corrections?${ofModel()}`);
     $("learn").hidden = !cases.length && !current;
     $("corrected-count").textContent = cases.length === 1 ? "1 image is corrected." : `${cases.length} images are corrected.`;
-    $("train").disabled = !cases.length;
+    const canTrain = app.model(app.chosenModel())?.can_train_further;
+    if (!canTrain && cases.length) $("corrected-count").textContent += " A model of several networks, or an exported one, is not trained further here: serve the model file of one fold.";
+    $("train").disabled = !cases.length || !canTrain;
     replace(
       $("corrected"),
       ...cases.map((each) => {
@@ -53,7 +55,10 @@ export function startLearning(app) {
     $("train").hidden = runs;
     $("stop-training").hidden = !runs;
     $("accept").hidden = training.state !== "better";
-    const text = [STATES[training.state] ?? "", runs ? "" : training.finding].filter(Boolean).join(" ");
+    $("new-model").hidden = !["better", "accepted"].includes(training.state);
+    $("new-model").href = `/v1/trainings/${training.id}/model`;
+    const basis = training.basis && `Learns from ${training.basis}`;
+    const text = [STATES[training.state] ?? "", runs ? basis : training.finding].filter(Boolean).join(" ");
     $("training-state").textContent = text;
     if (training.new_dice !== null) {
       showNumbers($("training-numbers"), [

@@ -1,0 +1,41 @@
+"""`train --from MODEL --replay`: new cases beside those that the model knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.test_replay import write_cases
+from tests.tiny import TINY
+
+import unetpp
+from unetpp.data.folds import read_splits
+from unetpp.errors import UsageError
+from unetpp.plan import read_plan
+
+SETTINGS: dict[str, Any] = {name: value for name, value in TINY.items() if not name.startswith(("model.", "predict."))}
+
+
+def test_a_model_goes_on_with_new_cases_beside_known_ones(trained: Path, tmp_path: Path) -> None:
+    new = write_cases(tmp_path / "new", "a", "b")
+    options: dict[str, Any] = {"from_": trained, "replay": True, "device": "cpu", "set": SETTINGS}
+    run = unetpp.train(new, tmp_path / "run", epochs=1, **options)
+    known = read_splits(trained / "splits.json")[0]
+    (split,) = read_splits(tmp_path / "run" / "splits.json")
+    assert set(split.validation) == {f"known_{id}" for id in known.validation}
+    assert {"a", "b", *(f"known_{id}" for id in known.train)} == set(split.train)
+    weights = read_plan(tmp_path / "run" / "plan.json").train.case_weights
+    assert weights == {"a": 1.333, "b": 1.333} and run.folds[0].metrics.mean.dice is not None
+    label = tmp_path / "run" / "mixture" / "labels" / "a.png"
+    before = label.stat().st_mtime_ns
+    again = unetpp.train(new, tmp_path / "run", epochs="+1", resume=True, **options)
+    assert again.folds[0].steps > run.folds[0].steps and label.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("options", "text"), [({}, "no model"), ({"from_": True, "dry_run": True}, "dry_run")])
+def test_what_cannot_be_replayed_is_refused(options: dict[str, Any], text: str, trained: Path, tmp_path: Path) -> None:
+    given = options | ({"from_": trained} if "from_" in options else {})
+    with pytest.raises(UsageError, match=f"replay: got .*{text}"):
+        unetpp.train(write_cases(tmp_path / "new", "a"), tmp_path / "run", replay=True, **given)
+    assert not (tmp_path / "run" / "mixture").exists()
