@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import threading
@@ -173,18 +174,21 @@ def _paint(
     correction: Correction, source: ImageSource, predicted: Path, data: DataPlan
 ) -> tuple[np.ndarray, int, float]:
     """Paint the strokes over the segmentation; returns label values (*spatial), voxels painted, fraction unsaid."""
-    spatial, known = source.shape[1:], labels.make_labels(data)
+    spatial = source.shape[1:]
     drawn, affine = correction.draw(data.num_classes, predicted.name)
     block, strokes = DisplayGrid.of(spatial, source.geometry).place(drawn, affine, predicted.name)
-    indices = known.encode(read_label(predicted).array[0], predicted)
-    said = np.full(spatial, correction.unpainted == "predicted")
-    said[block] |= strokes >= 0
-    indices[block] = np.where(strokes >= 0, strokes, indices[block])
-    values = known.decode(indices)
-    if not said.all():
-        kind = np.result_type(values.dtype, np.min_scalar_type(find_unsaid_value(data)))
-        values = np.where(said, values, find_unsaid_value(data)).astype(kind)
-    return values, int((strokes >= 0).sum()), float(1 - said.mean())
+    is_painted = strokes >= 0
+    painted = labels.make_labels(data).decode(strokes[is_painted])
+    count = int(is_painted.sum())
+    if correction.unpainted == "predicted":
+        before, unsaid = read_label(predicted).array[0], 0.0
+        values = np.array(before, np.result_type(before, painted))
+    else:
+        nothing = find_unsaid_value(data)
+        values = np.full(spatial, nothing, np.result_type(painted, np.min_scalar_type(nothing)))
+        unsaid = 1 - count / math.prod(spatial)
+    values[block][is_painted] = painted
+    return values, count, unsaid
 
 
 def _choose_name(id: str, digest: str, record: _Record) -> str:
