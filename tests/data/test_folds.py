@@ -49,6 +49,41 @@ def test_five_folds_of_ten_cases_have_two_each() -> None:
     assert make_splits([Grouped(str(number)) for number in range(10)], seed=1) != splits
 
 
+@given(
+    groups=st.lists(st.one_of(st.none(), st.sampled_from("abcd")), min_size=10, max_size=30),
+    rare=st.lists(st.sets(st.integers(1, 3)), min_size=30, max_size=30),
+    seed=st.integers(0, 5),
+)
+def test_each_fold_validates_every_class_of_which_there_are_cases_enough(
+    groups: list[str | None], rare: list[set[int]], seed: int
+) -> None:
+    cases = [Grouped(f"case {number:02}", group) for number, group in enumerate(groups)]
+    has = {case.id: {0, *classes} for case, classes in zip(cases, rare, strict=False)}
+    splits = make_splits(cases, seed=seed, classes=has)
+    assert sorted(id for split in splits for id in split.validation) == sorted(has)
+    assert all(split.validation for split in splits)
+    group_of = {case.id: case.group or case.id for case in cases}
+    assert not any({group_of[i] for i in one.train} & {group_of[i] for i in one.validation} for one in splits)
+    first = min((1, 2, 3), key=lambda each: (_count(each, cases, has) or 99, each))
+    validated = sum(any(first in has[id] for id in split.validation) for split in splits)
+    assert validated >= min(len(splits), _count(first, cases, has))  # of others groups may already be dealt
+
+
+def _count(each: int, cases: list[Grouped], has: dict[str, set[int]]) -> int:
+    return len({case.group or case.id for case in cases if each in has[case.id]})
+
+
+def test_a_class_in_a_quarter_of_the_cases_validates_in_each_fold() -> None:
+    cases = [Grouped(f"{number:02}") for number in range(20)]
+    for seed in range(20):
+        has = {case.id: {0, 1} if int(case.id) % 4 == seed % 4 else {0} for case in cases}
+        splits = make_splits(cases, seed=seed, classes=has)
+        assert [sum(1 in has[id] for id in split.validation) for split in splits] == [1] * 5
+        assert [len(split.validation) for split in splits] == [4] * 5
+    everywhere = {case.id: {0, 1} for case in cases}
+    assert make_splits(cases, classes=everywhere) == make_splits(cases)  # folds of before stay what they were
+
+
 def test_a_declared_split_is_taken_and_test_cases_are_left_out() -> None:
     cases = [Grouped("a", split="train"), Grouped("b", split="validation"), Grouped("c"), Grouped("d", split="test")]
     (split,) = make_splits(cases)

@@ -39,7 +39,7 @@ def test_the_page_holds_data_choices_costs_folds_and_lines_to_sign(cells: Path, 
     assert shown == {name for name in names if name.partition(".")[0] in plan_words.SECTIONS}
     for section in plan_words.SECTIONS:
         assert all(any(name.startswith(f"{section}.{key}") for name in shown) for key in values[section])
-    assert "0 of 10 cases on both sides of a fold" in text
+    assert "0 of 10 cases on both sides of a fold; which cases are of one patient is not known" in text
     assert hash_text(planned.plan.to_json()) in text and hash_text((tmp_path / "run/splits.json").read_text()) in text
     assert planned.plan.considered and all(line in text for line in planned.plan.considered)
     assert all(word in text for word in ("signature", "What was not done", "a typical case", "Foreground, as stored"))

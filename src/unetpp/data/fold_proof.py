@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unetpp.data.folds import Groupable, Split
@@ -35,6 +35,8 @@ class FoldCount:
     """Validation cases whose image also trains, under another name."""
     unused: int
     """Cases of the splits on neither side, such as neighbors of what validates."""
+    classes: int = 0
+    """Number of classes that its validation cases have, background included."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,19 @@ class FoldProof:
         return max((fold.equal_images for fold in self.folds), default=0)
 
 
-def prove_folds(dataset: Dataset, splits: Sequence[Split], digests: Iterable[tuple[str, str]] = ()) -> FoldProof:
+def prove_folds(
+    dataset: Dataset,
+    splits: Sequence[Split],
+    digests: Iterable[tuple[str, str]] = (),
+    classes: Mapping[str, Collection[int]] | None = None,
+) -> FoldProof:
     """Count cases and groups on both sides of every fold.
 
     Args:
         dataset: the data set.
         splits: cases of each fold.
         digests: (id, hash of the voxels) of cases whose images are compared.
+        classes: the classes that each case has.
     """
     named = {case for split in splits for case in (*split.train, *split.validation)}
     cases = [case for case in dataset.cases if case.id in named]
@@ -77,7 +85,7 @@ def prove_folds(dataset: Dataset, splits: Sequence[Split], digests: Iterable[tup
         cases=len(named),
         groups=len(sizes),
         largest=max(sizes.values(), default=0),
-        folds=tuple(_count_fold(split, group, same, len(named)) for split in splits),
+        folds=tuple(_count_fold(split, group, same, len(named), classes or {}) for split in splits),
     )
 
 
@@ -94,7 +102,9 @@ def find_shared(split: Split, group: dict[str, str]) -> tuple[str, ...]:
     return tuple(sorted(both))
 
 
-def _count_fold(split: Split, group: dict[str, str], digests: dict[str, str], cases: int) -> FoldCount:
+def _count_fold(
+    split: Split, group: dict[str, str], digests: dict[str, str], cases: int, classes: Mapping[str, Collection[int]]
+) -> FoldCount:
     trained = {digests[case] for case in split.train if case in digests}
     return FoldCount(
         train=len(split.train),
@@ -104,6 +114,7 @@ def _count_fold(split: Split, group: dict[str, str], digests: dict[str, str], ca
         shared=find_shared(split, group),
         equal_images=sum(digests.get(case) in trained for case in split.validation if case in digests),
         unused=cases - len({*split.train, *split.validation}),
+        classes=len(set[int]().union(*(classes.get(case, ()) for case in split.validation))),
     )
 
 
@@ -117,6 +128,8 @@ def _describe_origin(dataset: Dataset, cases: Sequence[Groupable]) -> str:
         )
     if any(case.is_part for case in dataset.cases):
         origin = "the files of which cases are parts"
+    elif any("by their names" in note for note in dataset.notes):
+        origin = "their names, which differ in the number of a frame, session, visit, scan or slice alone"
     else:
         origin = _ORIGINS.get(dataset.layout, "the folders of the cases")
     alone = len(cases) - len(grouped)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,8 +47,13 @@ class Split:
     validation: tuple[str, ...]
 
 
-def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> list[Split]:
+def make_splits(
+    cases: Sequence[Groupable], folds: int = 5, seed: int = 0, classes: Mapping[str, Collection[int]] | None = None
+) -> list[Split]:
     """Make splits for cross-validation: every case validates once, groups stay together, sizes are balanced.
+
+    Where a random order leaves a fold without a class that others have, cases are dealt by their classes instead, so
+    that each fold validates every class of which there are cases enough.
 
     If the data set declares validation cases (column `split`), that is the only split. Test cases are left out, and in
     each fold the neighbors of its validation cases. The result depends on ids, groups and seed, not on the order of the
@@ -57,6 +63,7 @@ def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> li
         cases: the cases of a data set.
         folds: number of splits; fewer if there are fewer groups.
         seed: of the random order of the groups.
+        classes: the classes that each case has; None: unknown.
 
     Returns:
         One split for each fold.
@@ -76,9 +83,11 @@ def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> li
         raise DataError(Problem("data set", got, expected, action))
     names = sorted(groups)
     np.random.default_rng(seed).shuffle(names)
-    members: list[list[str]] = [[] for _ in range(min(folds, len(names)))]
-    for name in sorted(names, key=lambda name: -len(groups[name])):  # stable: equal sizes keep the shuffled order
-        min(members, key=len).extend(groups[name])
+    names.sort(key=lambda name: -len(groups[name]))  # stable: equal sizes keep the shuffled order
+    ordered = {name: groups[name] for name in names}
+    members = _deal(ordered, {}, min(folds, len(names)))
+    if _lack_classes(members, ordered, classes or {}):
+        members = _deal(ordered, classes or {}, len(members))
     near = {case.id: {case.id, *case.neighbors} for case in usable}
     left_out = [set[str]().union(*(near[name] for name in fold)) for fold in members]
     everyone = sorted(near)
@@ -86,6 +95,37 @@ def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> li
         Split(tuple(name for name in everyone if name not in out), tuple(sorted(fold)))
         for fold, out in zip(members, left_out, strict=True)
     ]
+
+
+def _deal(groups: Mapping[str, list[str]], classes: Mapping[str, Collection[int]], folds: int) -> list[list[str]]:
+    """Deal groups to folds: those with the rarest class first, each to the fold that has the fewest of it.
+
+    (Iterative stratification; Sechidis et al. 2011.) Without classes each goes to the smallest fold.
+    """
+    members: list[list[str]] = [[] for _ in range(folds)]
+    counts = [Counter[int]() for _ in range(folds)]
+    left = {name: _join_classes(ids, classes) for name, ids in groups.items()}
+    while left:
+        rest = Counter(each for found in left.values() for each in found)
+        rarest = min(rest, key=lambda each: (rest[each], each), default=None)
+        for name in [name for name, found in left.items() if rarest is None or rarest in found]:
+            fold = min(range(folds), key=lambda fold: (counts[fold][rarest or 0], len(members[fold])))
+            members[fold].extend(groups[name])
+            counts[fold].update(left.pop(name))
+    return members
+
+
+def _join_classes(ids: Sequence[str], classes: Mapping[str, Collection[int]]) -> set[int]:
+    return set[int]().union(*(classes.get(id, ()) for id in ids))
+
+
+def _lack_classes(
+    members: Sequence[Sequence[str]], groups: Mapping[str, list[str]], classes: Mapping[str, Collection[int]]
+) -> bool:
+    """Tell whether a class is in fewer folds than it could be."""
+    has = Counter(each for ids in groups.values() for each in _join_classes(ids, classes))
+    validated = Counter(each for ids in members for each in _join_classes(ids, classes))
+    return any(validated[each] < min(len(members), count) for each, count in has.items())
 
 
 def _take_declared_split(cases: Sequence[Groupable]) -> Split:

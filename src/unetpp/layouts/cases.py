@@ -28,6 +28,7 @@ from unetpp.layouts.manifest import is_manifest, read_manifest
 from unetpp.layouts.named_folders import read_named_folders
 from unetpp.layouts.names import find_subset, read_role
 from unetpp.layouts.outlines import read_outlines
+from unetpp.layouts.patients import group_by_name
 from unetpp.layouts.slices import find_slices, note_slices
 from unetpp.layouts.tree import count_types, scan_folders
 from unetpp.layouts.volumes import read_volumes
@@ -65,7 +66,9 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
         raise DataError(find_slices(Path(path)) or _describe_no_images(path))
     if problems and not tolerant:
         raise DataError(problems)
-    return replace(dataset, problems=problems, notes=(*dataset.notes, *note_slices(dataset.cases)))
+    cases, grouped = group_by_name(dataset.cases)
+    notes = (*dataset.notes, *note_slices(dataset.cases), *grouped)
+    return replace(dataset, cases=cases, problems=problems, notes=notes)
 
 
 _READERS = (read_channel_folders, read_volumes, read_named_folders)

@@ -98,7 +98,9 @@ def _subtitle(record: PlanRecord) -> str:
 def _headline(record: PlanRecord) -> list[tuple[str, str, str]]:
     """Title, number and remark of the tiles."""
     planned, proof = record.planned, record.proof
-    grouped = proof.groups < proof.cases
+    patients = ("patients", "unknown", "each case counts as one")
+    if proof.groups < proof.cases:
+        patients = ("patients", f"{proof.groups:,}", f"{proof.shared} on both sides of a fold")
     if planned.plan.train.minutes:
         length = ("minutes", f"{planned.train_minutes:g}", "scoring included")
     else:
@@ -109,7 +111,7 @@ def _headline(record: PlanRecord) -> list[tuple[str, str, str]]:
             f"{record.fingerprint.cases:,}",
             f"{planned.training_cases} train, {planned.validation_cases} validate",
         ),
-        ("patients" if grouped else "groups", f"{proof.groups:,}", f"{proof.shared} on both sides of a fold"),
+        patients,
         ("memory", f"{planned.train_memory_mb / 1000:.2g} GB", "of a training step, predicted"),
         length,
     ]

@@ -172,7 +172,7 @@ def tabulate_sight(record: PlanRecord) -> Table:
 
 def tabulate_folds(record: PlanRecord) -> Table:
     """Tabulate cases and groups on both sides of every fold."""
-    columns = ["train", "groups", "validate", "groups", "groups on both sides", "equal images", "unused"]
+    columns = ["train", "groups", "validate", "groups", "classes", "groups on both sides", "equal images", "unused"]
     rows = [
         (
             f"fold {number}",
@@ -183,6 +183,7 @@ def tabulate_folds(record: PlanRecord) -> Table:
                     fold.train_groups,
                     fold.validation,
                     fold.validation_groups,
+                    fold.classes,
                     len(fold.shared),
                     fold.equal_images,
                     fold.unused,

@@ -64,6 +64,8 @@ def describe_proof(record: PlanRecord) -> str:
     proof = record.proof
     noun = "group" if proof.groups < proof.cases else "case"
     text = f"{proof.shared} of {count_noun(proof.groups, noun)} on both sides of a fold"
+    if proof.groups == proof.cases:
+        text += "; which cases are of one patient is not known"
     if proof.equal_images:
         text += f"; {count_noun(proof.equal_images, 'image')} of a validation also train under another name"
     return text

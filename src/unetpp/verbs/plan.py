@@ -83,7 +83,7 @@ def plan(
         found = preparation.read_data(Path(data), request.settings, progress, engine=engine)
     made = preparation.create_plan(found.fingerprint, request, place.device, progress, start)
     progress.detail(describe_plan(made))
-    splits = find_splits(folder, found.dataset, progress)
+    splits = find_splits(folder, found.dataset, progress, classes=found.list_classes())
     for text in describe_start(start, made, splits[0].validation, Path(data)) if start else []:
         progress.note(text)
     if not dry_run:

@@ -128,7 +128,8 @@ def make_record(
     """
     until, data = time.monotonic() + seconds, planned.plan.data
     facts = found.inspection.facts
-    proof = prove_folds(found.dataset, splits, ((f.id, f.digest) for f in facts if f.minimum != f.maximum))
+    digests = ((f.id, f.digest) for f in facts if f.minimum != f.maximum)
+    proof = prove_folds(found.dataset, splits, digests, found.list_classes())
     record = PlanRecord(
         found.dataset,
         found.inspection,

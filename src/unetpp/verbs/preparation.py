@@ -19,6 +19,7 @@ from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
 from unetpp.json_files import format_json
+from unetpp.labels.counts import count_classes
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
@@ -59,6 +60,12 @@ class ReadData(NamedTuple):
     dataset: Dataset
     fingerprint: Fingerprint
     inspection: Inspection
+
+    def list_classes(self) -> dict[str, tuple[int, ...]]:
+        """List the classes that each case has, for folds in which all of them validate."""
+        facts, meaning = self.inspection.facts, self.inspection.meaning
+        counts = {fact.id: count_classes(fact.label, meaning) for fact in facts if fact.label is not None}
+        return {id: tuple(number for number, voxels in enumerate(found) if voxels) for id, found in counts.items()}
 
 
 def read_data(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from unetpp.data.fold_proof import find_shared
@@ -18,7 +18,12 @@ SPLIT_SEED = 0
 
 
 def find_splits(
-    folder: RunFolder, dataset: Dataset, progress: Progress, add_cases: bool = False, validated: bool = True
+    folder: RunFolder,
+    dataset: Dataset,
+    progress: Progress,
+    add_cases: bool = False,
+    validated: bool = True,
+    classes: Mapping[str, Collection[int]] | None = None,
 ) -> list[Split]:
     """Read the splits of a run, else those of nnU-Net beside the data; without either, draw them.
 
@@ -28,13 +33,14 @@ def find_splits(
         progress: is told of cases that are in no split.
         add_cases: let such cases train in every fold; validation stays as it is, so that scores stay comparable.
         validated: whether splits without validation cases are of use.
+        classes: the classes that each case has, of which every drawn fold gets its share; None: unknown.
 
     Raises:
         DataError: splits that cannot be used, or cases of them that are not in the data set or have no label.
     """
     source = next((path for path in (folder.splits, *_list_nnunet_files(dataset.root)) if path.is_file()), None)
     if source is None:
-        return _draw_splits(dataset, validated)
+        return _draw_splits(dataset, validated, classes)
     if source != folder.splits:
         progress.note(f"Folds as in {source}.")
     splits = _find_cases(read_splits(source, validated), dataset, source)
@@ -72,10 +78,10 @@ def _list_nnunet_files(root: Path) -> list[Path]:
     return [root / NNUNET_SPLITS, root.parent.parent / "nnUNet_preprocessed" / root.name / NNUNET_SPLITS]
 
 
-def _draw_splits(dataset: Dataset, validated: bool) -> list[Split]:
+def _draw_splits(dataset: Dataset, validated: bool, classes: Mapping[str, Collection[int]] | None) -> list[Split]:
     """Draw five folds, or take the split that the data set declares."""
     try:
-        return make_splits(dataset.cases, seed=SPLIT_SEED)
+        return make_splits(dataset.cases, seed=SPLIT_SEED, classes=classes)
     except DataError:
         labelled = tuple(sorted(case.id for case in dataset.cases if case.labels and case.split != "test"))
         if validated or not labelled:

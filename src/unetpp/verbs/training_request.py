@@ -122,7 +122,8 @@ def find_folds(training: TrainingRequest, engine: Engine = HERE) -> RequestedFol
     run, progress = training.run, training.progress
     found = preparation.read_data(training.data, training.request.settings, progress, run, engine)
     validated = training.fold != NO_VALIDATION
-    splits = find_splits(run, found.dataset, progress, training.add_cases, validated=validated)
+    classes = found.list_classes()
+    splits = find_splits(run, found.dataset, progress, training.add_cases, validated, classes)
     numbers = begun_folds.parse_folds(training.fold, len(splits))
     done = begun_folds.are_done(run, numbers, training.resume, training.request.adds, training.add_cases)
     if len(numbers) > 1 and not training.resume:
