@@ -21,7 +21,7 @@ from unetpp.model.file import load_model
 from unetpp.model.header import read_header
 from unetpp.planning.planner import Start
 from unetpp.run_folder import RunFolder
-from unetpp.verbs.start import describe_start, find_start, recall_start
+from unetpp.verbs.start import _describe_images, describe_start, find_start, recall_start
 
 SETTINGS: dict[str, Any] = {name: value for name, value in TINY.items() if not name.startswith(("model.", "predict."))}
 
@@ -126,6 +126,23 @@ def test_a_model_that_saw_the_validation_cases_is_told(trained: Path) -> None:
     assert f"1 validation case ({held_out[0]}) has the name of a case that" in told[-1]
     own = json.loads((trained / "splits.json").read_text())[0]["validation"]
     assert len(describe_start(start, start.plan, own, data)) == 2
+
+
+def test_images_that_reach_the_network_otherwise_are_told() -> None:
+    plan = small_plan()
+    ct = plan.data.normalization[0].model_copy(update={"per_case": False, "std": 9.0})
+
+    def describe(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+        data = (plan.data.model_copy(update=each) for each in (before, now))
+        return list(_describe_images(*(plan.model_copy(update={"data": each}) for each in data)))
+
+    assert describe({}, {}) == []
+    assert describe({"spacing_mm": (1.0, 1.0)}, {"voxel_mm": (1.1, 1.0)}) == []
+    (told,) = describe({"spacing_mm": (1.0, 1.0)}, {"spacing_mm": (0.5, 1.0)})
+    assert told.startswith("voxels of 0.5 x 1 mm instead of 1 x 1 mm")
+    assert describe({}, {"voxel_mm": (1.0, 1.0)}) == ["voxels whose size is known, unlike those that it knows"]
+    (told,) = describe({"normalization": (ct,)}, {})
+    assert told == f"intensities of {plan.data.channels[0]} are on another scale: normalized anew"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,8 @@ from unetpp.verbs.splits import choose_split
 from unetpp.words import count_noun, list_some, write_command
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl", ".model")
+OTHER_SIZE = 1.2
+"""Ratio of voxel sizes from which on a training is told of it."""
 EXPECTED = "a run folder or a model file (.safetensors)"
 
 
@@ -93,11 +95,27 @@ def describe_start(start: Start, plan: Plan, held_out: Collection[str], data: Pa
         UsageError: the networks have nothing in common.
     """
     remarks = fit_start(start.file, plan).remarks or ("all of its weights are taken",)
+    remarks = (*remarks, *_describe_images(start.plan, plan))
     lines = [f"Starts from {start.origin.partition(',')[0]}:", *(f"  {text}" for text in remarks)]
     known = sorted(_list_known_cases(start) & set(held_out))
     if known:
         lines.append(f"note: {_describe_known(known, RunFolder(start.file.parent.parent).recall_data(), data)}")
     return lines
+
+
+def _describe_images(before: Plan, now: Plan) -> Iterator[str]:
+    """Say where images reach the network otherwise than those that the model knows."""
+    old, new = (plan.data.spacing_mm or plan.data.voxel_mm for plan in (before, now))
+    if old and new and len(old) == len(new):
+        if any(max(one, other) > OTHER_SIZE * min(one, other) for one, other in zip(old, new, strict=True)):
+            sizes = (" x ".join(f"{size:.3g}" for size in each) for each in (new, old))
+            yield "voxels of {} mm instead of {} mm: what it knows has another size in them".format(*sizes)
+    elif bool(old) != bool(new):
+        yield f"voxels whose size is {'known' if new else 'not known'}, unlike those that it knows"
+    named = dict(zip(before.data.channels, before.data.normalization, strict=True))
+    pairs = zip(now.data.channels, now.data.normalization, strict=True)
+    if changed := [name for name, each in pairs if named.get(name, each) != each]:
+        yield f"intensities of {', '.join(changed)} are on another scale: normalized anew"
 
 
 def _describe_known(names: Sequence[str], before: str, data: Path) -> str:
