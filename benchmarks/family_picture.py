@@ -76,19 +76,20 @@ def make_table(rows: Sequence[Row]) -> str:
         )
         first = [f"{row['title']} (`{name}`)", ", ".join(map(str, row["seeds"])), steps, costs]
         for place, size in enumerate(row["sizes"]):
-            cells = [*([""] * 4 if place else first), *_describe_size(size, _find_unet(members, size))]
+            points = _compare_with_unet(rows, name, place)
+            cells = [*([""] * 4 if place else first), *_describe_size(size, points)]
             lines.append(f"| {' | '.join(cells)} |")
     note = f"In parentheses: as a multiple of `{REFERENCE}`, in the same rounds. Steps and their costs: of each phase."
-    return "\n".join([*lines, "", note, "", *_compare_dials(members)])
+    return "\n".join([*lines, "", note, "", *_compare_dials(rows, members)])
 
 
-def _describe_size(size: Row, unet: Row | None) -> list[str]:
+def _describe_size(size: Row, points: str) -> list[str]:
     dice = [value for value in size["cases"].values() if value is not None]
     return [
         f"{size['depth']:.0f}",
         f"{size['width']:.0f}",
         f"{_show(size['dice'], '.4f')} {_interval(dice, '.3f')}",
-        "-" if unet is None or unet is size else _compare_cases(size, unet),
+        points,
         _show(size["iou"], ".3f"),
         f"{size['torch_ms']:.2f} ({size['torch_ratio']:.2f})",
         f"{size['openvino_ms']:.2f} ({size['openvino_ratio']:.2f})" if size.get("openvino_ms") else "-",
@@ -98,15 +99,30 @@ def _describe_size(size: Row, unet: Row | None) -> list[str]:
     ]
 
 
-def _compare_cases(size: Row, unet: Row) -> str:
-    """Write how many points a size is above a U-Net, with the interval over cases."""
-    gains = compute_dice_losses(size["cases"].values(), [unet["cases"][case] for case in size["cases"]])
-    return f"{100 * mean(gains):+.2f} {_interval([100 * gain for gain in gains], '+.2f')}"
+def _compare_with_unet(rows: Sequence[Row], name: str, place: int) -> str:
+    """Write how many points a size is above the U-Net of its width and of full depth."""
+    width = next(row["sizes"][place]["width"] for row in rows if row["member"] == name)
+    return "-" if name == f"unet-{width:.0f}" else compare(rows, (name, place), (f"unet-{width:.0f}", -1))
 
 
-def _find_unet(members: Mapping[str, Row], size: Row) -> Row | None:
-    found = members.get(f"unet-{size['width']:.0f}")
-    return found["sizes"][-1] if found else None
+def compare(rows: Sequence[Row], one: tuple[str, int], other: tuple[str, int]) -> str:
+    """Write how many points a size is above another one, of the seeds that both have, with the interval over cases.
+
+    Args:
+        rows: trainings of one data set.
+        one: a member, and the place of its size.
+        other: what it is compared with.
+    """
+    found: list[dict[int, Row]] = [
+        {row["seed"]: row["sizes"][place]["cases"] for row in rows if row["member"] == member}
+        for member, place in (one, other)
+    ]
+    seeds = sorted(set(found[0]) & set(found[1]))
+    if not seeds:
+        return "-"
+    means = [{case: mean_of(cases[seed][case] for seed in seeds) for case in cases[seeds[0]]} for cases in found]
+    gains = [100 * gain for gain in compute_dice_losses(means[0].values(), [means[1][case] for case in means[0]])]
+    return f"{mean(gains):+.2f} {_interval(gains, '+.2f')}"
 
 
 def _show(value: float | None, form: str) -> str:
@@ -118,10 +134,10 @@ def _interval(values: Sequence[float], form: str) -> str:
     return f"[{found[0]:{form}}, {found[1]:{form}}]" if found else ""
 
 
-def _compare_dials(members: Mapping[str, Row]) -> Iterator[str]:
+def _compare_dials(rows: Sequence[Row], members: Mapping[str, Row]) -> Iterator[str]:
     """Say for each network of several sizes where it is worst, against the U-Nets, and on each runtime."""
     unets = {name: row["sizes"][0] for name, row in members.items() if name.startswith("unet-")}
-    for row in members.values() if unets else ():
+    for member, row in members.items() if unets else ():
         for runtime in RUNTIMES if len(row["sizes"]) > 1 else ():
             timed = [size for size in row["sizes"] if size.get(f"{runtime}_ms")]
             gaps = find_gaps(timed, list(unets.values()), f"{runtime}_ms")
@@ -129,7 +145,7 @@ def _compare_dials(members: Mapping[str, Row]) -> Iterator[str]:
                 ms, size, unet = min(gaps, key=lambda gap: gap[1]["dice"] - gap[2]["dice"])
                 name = next(name for name, each in unets.items() if each is unet)
                 own = f"depth {size['depth']:.0f} and width {size['width']:.0f}"
-                points = _compare_cases(size, unet)
+                points = compare(rows, (member, row["sizes"].index(size)), (name, -1))
                 yield f"- {row['title']}, {runtime}: at worst {points} points, at {ms:.1f} ms: {own} against `{name}`"
 
 
