@@ -29,6 +29,7 @@ NOTED_S = 20.0
 """Seconds without any worker after which that is said: lost ones of this machine are replaced within some."""
 _LOOK_S = 2.0
 """Seconds between two looks at the workers."""
+_AGAIN = "run the command again with `resume=True` (`check` and `plan`, which only read, without)."
 _END: Any = object()
 
 
@@ -241,11 +242,11 @@ class DaskEngine(Engine):
             )
         if now - self._empty_since > NO_WORKERS_S:
             text = f"{self.address} has had no workers for {NO_WORKERS_S / 60:g} minutes."
-            raise Interrupted(f"{text} What is finished stays: start workers, and run it again with `resume=True`.")
+            raise Interrupted(f"{text} What is finished stays: start workers, and {_AGAIN}")
 
     def _lost(self) -> UnetppError:
         text = f"The scheduler at {self.address} is gone."
-        return Interrupted(f"{text} What is finished stays: start it, and run the command again with `resume=True`.")
+        return Interrupted(f"{text} What is finished stays: start it, and {_AGAIN}")
 
 
 class _Respecting:
