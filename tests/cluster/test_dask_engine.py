@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -129,6 +131,24 @@ def test_a_path_that_a_worker_does_not_see_is_named(engine: Engine, tmp_path: Pa
     assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match=r"worker [01] on 127.0.0.1: got no .*/nothing; expected a disk"):
         engine.require_shared([tmp_path / "nothing"])
+    engine.require_shared([])
+
+
+def test_a_worker_of_another_version_is_named_before_it_works(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = engine._client.get_versions
+
+    def answer(packages: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = ask(packages=packages)
+        for worker in found["workers"].values():
+            worker["packages"] |= {"torch": "2.0.1", "numpy": None}
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(UsageError) as refused:
+        patch.setattr(engine._client, "get_versions", answer)
+        engine.require_shared([])
+    assert len(refused.value.problems) == 1
+    words = r"worker [01] on 127\.0\.0\.1: got torch 2\.0\.1, numpy not installed; expected torch .*, numpy .*, as here\. Install"
+    assert re.match(words, str(refused.value))
     engine.require_shared([])
 
 
