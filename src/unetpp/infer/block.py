@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from unetpp.plan import PredictPlan
 from unetpp.runtime.runner import Runner
 from unetpp.size_names import SizeNames
 
+_ROWS, _AT_ONCE = 128, 2**25
+"""Rows of an image that are read at once, or as many times that as have so many voxels: chunks of up to 128 rows, which
+are powers of two, are read once."""
 NumberedTile = tuple[int, Tile]
 """The number of a tile in the order of `TileGrid`, and the tile."""
 
@@ -143,12 +147,25 @@ def _in_all(place: list[slice]) -> tuple[Any, ...]:
     return (..., *place)
 
 
+def _cut_rows(extent: Slices) -> Iterator[slice]:
+    """Cut a part of an image along its first axis: what reading takes beside the part itself stays small."""
+    rest = prod(part.stop - part.start for part in extent[1:])
+    step = _ROWS * max(1, _AT_ONCE // (_ROWS * rest))
+    first, last = extent[0].start, extent[0].stop
+    for start in range(first - first % step, last, step):
+        yield slice(max(first, start), min(last, start + step))
+
+
 class _HeldImage:
     """A part of an image that is read once, and cut into tiles in memory."""
 
     def __init__(self, image: PreparedImage, extent: Slices) -> None:
         self.shape = image.shape
-        self._extent, self._values = extent, image.read(extent)
+        sizes = [part.stop - part.start for part in extent]
+        self._extent, self._values = extent, np.empty((image.shape[0], *sizes), np.float32)
+        for rows in _cut_rows(extent):
+            place = slice(rows.start - extent[0].start, rows.stop - extent[0].start)
+            self._values[:, place] = image.read((rows, *extent[1:]))
 
     def read(self, slices: Slices) -> np.ndarray:
         """View a block within the part."""
