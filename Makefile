@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVICES := $(VENV)/services/.installed
 
 .PHONY: help demo test check format lint types layers tests slow services browser web clean
 .DEFAULT_GOAL := help
@@ -12,7 +13,7 @@ help:
 	@echo "make test    set up .venv and run the check command: format, lint, types, layers, tests"
 	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
 	@echo "make slow    the tests that take longest: rarer encoders, compilers"
-	@echo "make services  the tests with services that they start, such as SLURM (as root)"
+	@echo "make services  the tests with services that they start: SLURM (as root), an S3 server (installed into .venv/services)"
 	@echo "make browser the tests of the page in Chromium (extra browser: playwright)"
 	@echo "make web     bundle the viewers of the page anew (needs node and npm)"
 	@echo "make clean   remove .venv and the caches"
@@ -43,7 +44,13 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 services: $(STAMP)
-	$(BIN)/python -m pytest -m services
+	@$(MAKE) --no-print-directory $(SERVICES) || echo "The S3 server and its reader could not be installed: their tests are skipped."
+	$(BIN)/python -m pytest -m services tests/services
+
+$(SERVICES): tests/services/requirements.txt
+	$(BIN)/python -m venv $(VENV)/services
+	$(VENV)/services/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/services/requirements.txt
+	@touch $(SERVICES)
 
 browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/serve

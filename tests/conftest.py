@@ -16,6 +16,7 @@ import torch
 
 import unetpp
 from tests.quick import make_quick
+from tests.serve.chromium import find_reason_without
 from tests.tiny import TINY
 from unetpp.data.demo import write_demo_data
 from unetpp.measured import Notes
@@ -23,7 +24,17 @@ from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
 
+LEFT_OUT = ("slow", "services", "browser")
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which kinds of tests the command has left out, and that those in a browser cannot run where there is none."""
+    if kinds := [kind for kind in LEFT_OUT if f"not {kind}" in config.option.markexpr]:
+        reason = find_reason_without() if "browser" in kinds else None
+        commands = ", ".join(f"`make {kind}`" for kind in kinds)
+        skipped = f"; here `make browser` would skip all of its tests: {reason}" if reason else ""
+        terminalreporter.write_line(f"Left out here: {commands}{skipped}.")
 
 
 @pytest.fixture

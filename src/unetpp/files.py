@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import os
 import secrets
 import time
@@ -23,6 +24,10 @@ _ON_WINDOWS = os.name == "nt"
 """There, nobody can remove or replace an open file, nor write to one that is locked."""
 _ABANDONED_S = 60.0
 """Age of a temporary file from which on it is removed, if no process holds it."""
+_SYNC_S = 1.0
+"""Seconds from one wait for the disk to the next: for records of small images it takes longer than their work."""
+_SYNCED: dict[Path, float] = {}
+"""When each file of lines was last on the disk as a whole."""
 
 
 @contextmanager
@@ -202,6 +207,20 @@ def append_line(path: Path, text: str, durable: bool = True) -> None:
                 os.fsync(file.fileno())
     except OSError as error:
         raise WriteError(path, _describe(error), "to write it", _action(error)) from error
+
+
+def append_line_soon(path: Path, text: str) -> None:
+    """Append one line, and wait for the disk if this process has not done so for a second: for many small records.
+
+    Lines survive the process in any case; a machine that loses power may cost those of the last second.
+
+    Raises:
+        WriteError: as `append_line`.
+    """
+    durable = time.monotonic() - _SYNCED.get(path, -math.inf) >= _SYNC_S
+    append_line(path, text, durable)
+    if durable:
+        _SYNCED[path] = time.monotonic()
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from tests.cluster.conftest import Heard
 
+from unetpp.cluster import dask_engine
 from unetpp.cluster.engine import Engine
-from unetpp.errors import DataError, Problem, UsageError, WriteError
+from unetpp.errors import DataError, Interrupted, Problem, UsageError, WriteError
 from unetpp.free_memory import measure_free_bytes
 
 
@@ -130,6 +133,51 @@ def test_a_path_that_a_worker_does_not_see_is_named(engine: Engine, tmp_path: Pa
     with pytest.raises(UsageError, match=r"worker [01] on 127.0.0.1: got no .*/nothing; expected a disk"):
         engine.require_shared([tmp_path / "nothing"])
     engine.require_shared([])
+
+
+def test_a_worker_of_another_version_is_named_before_it_works(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = engine._client.get_versions
+
+    def answer(packages: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = ask(packages=packages)
+        for worker in found["workers"].values():
+            worker["packages"] |= {"torch": "2.0.1", "numpy": None}
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(UsageError) as refused:
+        patch.setattr(engine._client, "get_versions", answer)
+        engine.require_shared([])
+    assert len(refused.value.problems) == 1
+    got, expected = r"torch 2\.0\.1, numpy not installed", r"torch .*, numpy .*, as here\. Install"
+    words = rf"worker [01] on 127\.0\.0\.1: got {got}; expected {expected}"
+    assert re.match(words, str(refused.value))
+    engine.require_shared([])
+
+
+def test_workers_that_stay_paused_end_the_command(engine: Any, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = engine._list_workers
+    for name in ("NOTED_S", "NO_WORKERS_S"):
+        monkeypatch.setattr(dask_engine, name, 0.0)
+
+    def pause(executing: int) -> dict[str, Any]:
+        state = {"status": "paused", "metrics": {"task_counts": {"executing": executing}}}
+        return {address: worker | state for address, worker in ask().items()}
+
+    monkeypatch.setattr(engine, "_list_workers", lambda: pause(1))
+    for _ in range(2):
+        engine._look()  # they work, which may free their memory
+    monkeypatch.setattr(engine, "_list_workers", lambda: pause(0))
+    engine._look()
+    with pytest.raises(Interrupted, match=r"has had only workers that Dask has paused.*start workers with more, and"):
+        engine._look()
+    assert any("only workers that Dask has paused" in note for note in heard.notes)
+    monkeypatch.setattr(engine, "_list_workers", ask)
+    engine._look()
+
+
+def test_the_least_memory_of_a_worker_is_known(engine: Engine) -> None:
+    assert engine.memory is not None
+    assert 0 < engine.memory <= psutil.virtual_memory().total
 
 
 def meet(folder: Path, number: int) -> bool:

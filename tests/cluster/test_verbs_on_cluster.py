@@ -52,6 +52,12 @@ def test_predict_and_evaluate_give_the_same_as_without(
 def test_check_and_plan_read_on_the_cluster(cells: Path, address: str, tmp_path: Path) -> None:
     (cells / "images" / "cells_03.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
     assert unetpp.check(cells).problems == unetpp.check(cells, cluster=address).problems != ()
+    (cells / "images" / "cells_03.png").unlink()
+    (cells / "masks" / "cells_03.png").unlink()
+    for run, cluster in (("here", None), ("there", address)):
+        unetpp.plan(cells, tmp_path / run, set=TINY, cluster=cluster)
+    for name in ("plan.json", "fingerprint.json", "splits.json"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
 def test_folds_side_by_side_and_not_again(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tests.conftest import toy_plan
 
 from unetpp.data.preprocess import prepare_image
 from unetpp.formats.sources import ArraySource
+from unetpp.infer import block as block_module
 from unetpp.infer.block import fill_batches, predict_block
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor
@@ -71,6 +72,7 @@ def situations(draw: st.DrawFn) -> dict[str, Any]:
         "spacing": tuple(draw(st.sampled_from((1.0, 1.3, 0.7))) for _ in range(dims)),
         "options": draw(st.sampled_from(OPTIONS)),
         "folds": draw(st.integers(1, 2)),
+        "rows": draw(st.sampled_from((4, 128))),
     }
 
 
@@ -90,17 +92,20 @@ def test_blocks_equal_the_whole(found: dict[str, Any]) -> None:
             slice(start, min(start + step, size))
             for start, step, size in zip(corner, found["block"], shape, strict=True)
         )
-        block = predict_block(
-            predictor.runners,
-            image,
-            area,
-            plan.predict,
-            depths,
-            predictor.device,
-            found["options"],
-            predictor.sizes,
-            predictor.coding,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(block_module, "_ROWS", found["rows"])
+            patch.setattr(block_module, "_AT_ONCE", 1)
+            block = predict_block(
+                predictor.runners,
+                image,
+                area,
+                plan.predict,
+                depths,
+                predictor.device,
+                found["options"],
+                predictor.sizes,
+                predictor.coding,
+            )
         assert torch.equal(block, whole[(..., *area)])
 
 

@@ -29,7 +29,8 @@ def test_what_is_appended_is_read_and_a_cut_line_is_left_out(tmp_path: Path) -> 
 
 def test_records_are_on_the_disk_within_a_second_of_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, seconds, synced = Journal(tmp_path), iter([10.0, 10.0, 10.4, 11.1, 11.1, 11.2]), list[int]()
-    monkeypatch.setattr("unetpp.infer.journal.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    journal.begin()
+    monkeypatch.setattr("unetpp.files.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     monkeypatch.setattr("unetpp.files.os.fsync", lambda number: synced.append(len(list(journal.read()))))
     for _ in range(4):
         journal.append([ONE])
@@ -69,7 +70,7 @@ def test_a_folder_that_is_removed_just_before_a_line_is_written_is_made_again(
             path.parent.rmdir()
         append_line(path, text, durable)
 
-    monkeypatch.setattr("unetpp.infer.journal.append_line", write)
+    monkeypatch.setattr("unetpp.files.append_line", write)
     journal.begin()
     journal.append([ONE])
     assert list(journal.read()) == [ONE] and len(calls) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from unetpp.infer.remote import RemoteModel
 from unetpp.infer.zarr_prediction import Request, predict_store
 from unetpp.parts import Part
 from unetpp.plan import Plan
+from unetpp.progress import Silence
 from unetpp.results import PredictedBlocks
 from unetpp.selection import Member, Selection, Step
 
@@ -286,10 +288,26 @@ def test_a_dry_run_counts_and_measures(make_model: MakeModel, volume: Path, tmp_
     assert (plan.blocks, plan.layers, plan.shrunk, plan.tasks, plan.objects) == (4, 1, 1, 6, 5)
     assert plan.block_seconds > 0
     assert 0.1 < plan.memory_gb < 100
-    seconds = plan.layer_seconds + plan.blocks * plan.block_seconds
+    seconds = plan.layer_seconds + 26 * 30 / 16**2 * plan.block_seconds  # two of the blocks are cut off
     assert plan.hours == pytest.approx(seconds / 3600 / 2)
     assert plan.read_gb == pytest.approx(13 * 26 * 30 / 1e9)
     assert plan.written_gb == pytest.approx(13 * (26 * 30 + 13 * 15) / 1e9)
+
+
+def test_workers_too_small_for_a_block_are_warned_of(
+    make_model: MakeModel, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HereEngine, "memory", 10**12, raising=False)
+    known, notes = RemoteModel(str(make_model(toy_plan(3))), "cpu", "torch"), list[str]()
+    request = Request(known, str(volume), str(tmp_path / "out.zarr"), PredictOptions())
+    progress = Silence()
+    monkeypatch.setattr(progress, "note", notes.append, raising=False)
+    predict_store(request, known.load(), HereEngine(), progress)
+    assert not notes
+    monkeypatch.setattr(HereEngine, "memory", 10**8)
+    predict_store(request, known.load(), HereEngine(), progress)
+    (note,) = notes
+    assert re.match(r"note: a block takes about \d\.\d GB, of workers of 0\.1 GB, which Dask pauses at 80%", note)
 
 
 def test_an_image_that_was_not_measured_is_no_guess(make_model: MakeModel, volume: Path, tmp_path: Path) -> None:

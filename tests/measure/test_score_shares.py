@@ -62,4 +62,5 @@ def test_shares_of_other_files_do_not_count(tmp_path: Path) -> None:
 def test_a_share_needs_a_place_to_meet(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="1/2 without `out`"):
         unetpp.evaluate(write(tmp_path / "p", 2, 0), write(tmp_path / "r", 2, 3), part="1/2")
-    ScoreSharing(part=Part(1, 1)).require_out()
+    with ScoreSharing.open(Part(1, 1), None, resume=False) as sharing:
+        assert sharing.records.file is None

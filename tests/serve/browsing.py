@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serve.chromium import CHROMIUM, find_reason_without
 
 from unetpp.serve.http_server import HttpServer, listen, start_in_thread
 from unetpp.serve.state import ServerState
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 Serve = Callable[[ServerState], str]
@@ -20,10 +20,9 @@ Serve = Callable[[ServerState], str]
 
 def require_browser() -> Any:
     """Return Playwright's library, or skip the module where it or Chromium is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser (playwright) is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed", allow_module_level=True)
-    return playwright
+    if reason := find_reason_without():
+        pytest.skip(reason, allow_module_level=True)
+    return import_module("playwright.sync_api")
 
 
 def serve_states() -> Iterator[Serve]:

@@ -13,17 +13,27 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+ENVIRONMENT = Path(sys.prefix, "services")
+"""What `make services` installs (requirements.txt beside this file), apart from all else: botocore wants other versions
+of packages that we use, too."""
 START_S = 120
 """It takes tens of seconds where many programs run."""
 
 
 def find_server() -> list[str] | None:
     """The command that starts it; None: it is not installed."""
-    beside = Path(sys.executable).with_name("moto_server")
-    found = shutil.which("moto_server") or (str(beside) if beside.is_file() else None)
-    if found:
-        return [found]
-    return [sys.executable, "-m", "moto.server"] if find_spec("moto") else None
+    if python := find_python("moto"):
+        return [*python, "-m", "moto.server"]
+    found = shutil.which("moto_server")
+    return [found] if found else None
+
+
+def find_python(package: str) -> list[str] | None:
+    """An interpreter that has a package: that of the environment of services, or this one; None: neither has it."""
+    inner = ENVIRONMENT / "bin" / "python"
+    if inner.exists() and any(ENVIRONMENT.glob(f"lib/python*/site-packages/{package}")):
+        return [str(inner)]
+    return [sys.executable] if find_spec(package) else None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
@@ -29,6 +29,7 @@ NOTED_S = 20.0
 """Seconds without any worker after which that is said: lost ones of this machine are replaced within some."""
 _LOOK_S = 2.0
 """Seconds between two looks at the workers."""
+_AGAIN = "run the command again with `resume=True` (`check` and `plan`, which only read, without)."
 _END: Any = object()
 
 
@@ -86,6 +87,12 @@ class DaskEngine(Engine):
         """Number of tasks that run at once, at the moment."""
         threads: dict[str, int] = self._ask(self._client.nthreads)
         return max(1, sum(threads.values()))
+
+    @property
+    def memory(self) -> int | None:  # type: ignore[override]
+        """Bytes that a worker may take; see `Engine`."""
+        limits = [each.get("memory_limit") for each in self._list_workers().values()]
+        return min((int(limit) for limit in limits if limit), default=None)
 
     def count_devices(self) -> int:
         """Count the devices that tasks can have for themselves; see `Engine.count_devices`."""
@@ -166,7 +173,7 @@ class DaskEngine(Engine):
         if self._jobs and self._cluster is not None:
             self._cluster.scale(jobs=self._jobs)  # those that are gone; Dask does not do it by itself
             self._note_refusals(bool(workers))
-        self._require_workers(bool(workers))
+        self._require_workers(workers)
 
     def _list_workers(self) -> dict[str, Any]:
         found: dict[str, Any] = self._ask(partial(self._client.scheduler_info, n_workers=-1))["workers"]
@@ -227,25 +234,31 @@ class DaskEngine(Engine):
             raise UsageError("cluster", got, "one for each device, so that no two folds share one", action)
         return max(1, count)
 
-    def _require_workers(self, there: bool) -> None:
-        """Stop where no worker is left for long."""
-        now = time.monotonic()
-        if there or self._jobs:
+    def _require_workers(self, workers: Mapping[str, Any]) -> None:
+        """Stop where no worker is left that takes work for long: there is none, or Dask has paused all of them."""
+        now, paused = time.monotonic(), [each for each in workers.values() if _is_paused(each)]
+        if len(paused) < len(workers) or (self._jobs and not paused):
             self._empty_since, self._is_waiting = None, False
             return
         self._empty_since = self._empty_since or now
+        got = "only workers that Dask has paused, as they hold too much of their memory," if paused else "no workers"
         if not self._is_waiting and now - self._empty_since > NOTED_S:
             self._is_waiting = True
-            self._progress.note(
-                f"note: {self.address} has no workers; waiting for some for {NO_WORKERS_S / 60:g} minutes"
-            )
+            self._progress.note(f"note: {self.address} has {got}; waiting for some for {NO_WORKERS_S / 60:g} minutes")
         if now - self._empty_since > NO_WORKERS_S:
-            text = f"{self.address} has had no workers for {NO_WORKERS_S / 60:g} minutes."
-            raise Interrupted(f"{text} What is finished stays: start workers, and run it again with `resume=True`.")
+            text = f"{self.address} has had {got} for {NO_WORKERS_S / 60:g} minutes."
+            raise Interrupted(
+                f"{text} What is finished stays: start workers{' with more' * bool(paused)}, and {_AGAIN}"
+            )
 
     def _lost(self) -> UnetppError:
         text = f"The scheduler at {self.address} is gone."
-        return Interrupted(f"{text} What is finished stays: start it, and run the command again with `resume=True`.")
+        return Interrupted(f"{text} What is finished stays: start it, and {_AGAIN}")
+
+
+def _is_paused(worker: Mapping[str, Any]) -> bool:
+    """Tell whether a worker takes no work, and does none that could free its memory."""
+    return worker.get("status") == "paused" and not worker.get("metrics", {}).get("task_counts", {}).get("executing")
 
 
 class _Respecting:

@@ -46,10 +46,12 @@ class Engine(ABC):
     Attributes:
         is_remote: whether other processes do the work: then paths are to be absolute, and files on shared disks.
         width: number of tasks that run at once, at the moment.
+        memory: bytes that a worker may take, the least of those that are there; None: nobody has set a limit.
     """
 
     is_remote: bool = False
     width: int = 1
+    memory: int | None = None
 
     @abstractmethod
     def run(

@@ -56,6 +56,7 @@ def run_cases(
     *,
     name: str,
     progress: Callable[[int, int], object] | None = None,
+    ended: Callable[[int, Outcome[Any, _Value]], object] | None = None,
 ) -> Iterator[Outcome[_Case, _Value]]:
     """Call a task with each case.
 
@@ -65,6 +66,7 @@ def run_cases(
         cases: the cases; other processes get them with absolute paths.
         name: what is done, in a word.
         progress: called with (cases done, cases in all).
+        ended: called with the place of a case in the list and its outcome, at once when its work ends.
 
     Yields:
         Outcomes in the order of the cases.
@@ -75,6 +77,8 @@ def run_cases(
     for done, outcome in enumerate(engine.run(_OfPlace(task), units, name=name), start=1):
         if progress:
             progress(done, len(cases))
+        if ended:
+            ended(outcome.unit.number, outcome)
         waiting[outcome.unit.number] = outcome
         while first in waiting:
             found, case = waiting.pop(first), cases[first]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from unetpp.plan import PredictPlan
 from unetpp.runtime.runner import Runner
 from unetpp.size_names import SizeNames
 
+_ROWS, _AT_ONCE = 64, 2**24
+"""Rows of an image that are read at once, or as many times that as have so many voxels: chunks of as many rows, or of a
+half, a quarter, ... of them, are read once."""
 NumberedTile = tuple[int, Tile]
 """The number of a tile in the order of `TileGrid`, and the tile."""
 
@@ -144,15 +148,35 @@ def _in_all(place: list[slice]) -> tuple[Any, ...]:
 
 
 class _HeldImage:
-    """A part of an image that is read once, and cut into tiles in memory."""
+    """A part of an image that is read once, from its first row on; rows before those of the tiles at hand are let go.
+
+    Tiles come in their order, in which none begins before the one ahead of it.
+    """
 
     def __init__(self, image: PreparedImage, extent: Slices) -> None:
         self.shape = image.shape
-        self._extent, self._values = extent, image.read(extent)
+        self._image, self._extent = image, extent
+        rest = prod(part.stop - part.start for part in extent[1:])
+        self._step = _ROWS * max(1, _AT_ONCE // (_ROWS * rest))
+        self._start = self._stop = extent[0].start
+        self._values = np.empty(0, np.float32)
 
     def read(self, slices: Slices) -> np.ndarray:
         """View a block within the part."""
+        rows = slices[0]
+        if rows.stop > self._stop:
+            self._advance(rows)
         inner = (
-            slice(part.start - own.start, part.stop - own.start) for part, own in zip(slices, self._extent, strict=True)
+            slice(part.start - own.start, part.stop - own.start)
+            for part, own in zip(slices[1:], self._extent[1:], strict=True)
         )
-        return self._values[(slice(None), *inner)]
+        return self._values[(slice(None), slice(rows.start - self._start, rows.stop - self._start), *inner)]
+
+    def _advance(self, rows: slice) -> None:
+        """Let go of the rows before some, and read up to their end, and on to whole chunks."""
+        kept = self._values[:, rows.start - self._start :] if rows.start < self._stop else None
+        first = self._stop if kept is not None else rows.start
+        last = min(-(-rows.stop // self._step) * self._step, self._extent[0].stop)
+        fresh = self._image.read((slice(first, last), *self._extent[1:]))
+        self._values = fresh if kept is None else np.concatenate([kept, fresh], axis=1)
+        self._start, self._stop = rows.start, last

@@ -8,10 +8,8 @@ The command makes predictions.json of them at its end, and removes them. `predic
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,20 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unetpp.errors import UsageError, WriteError
-from unetpp.files import append_line, hold_lock, read_json_lines
+from unetpp.files import append_line_soon, hold_lock, read_json_lines
 from unetpp.parts import WHOLE, Part
 
 FOLDER = ".predictions"
 _LOCK, _RECORD = ".predictions.lock", ".predictions.record.lock"
-_SYNC_S = 1.0
-"""Seconds from one wait for the disk to the next: of small images it would take longer than their prediction. A machine
-that loses power costs the records of the last second; `--resume` does these cases again."""
 _ATTEMPTS = 100
 """Parts that may remove the empty folder just before one of them writes into it."""
-
-
-_synced: dict[Path, float] = {}
-"""When each journal of this process was last on the disk as a whole."""
 
 
 class FinishedFile(NamedTuple):
@@ -72,17 +63,14 @@ class Journal:
         """Record that one case is finished, at all its sizes. Raises WriteError."""
         path = self.folder / f"{self._writer}.{socket.gethostname()}.{os.getpid()}.jsonl"
         text = json.dumps(files, allow_nan=False)
-        durable = time.monotonic() - _synced.get(path, -math.inf) >= _SYNC_S
         for attempts_left in reversed(range(_ATTEMPTS)):
             try:
-                append_line(path, text, durable)
+                append_line_soon(path, text)
             except WriteError as error:
                 if not (attempts_left and isinstance(error.__cause__, FileNotFoundError)):
                     raise
                 self.begin()  # another part has removed the folder at its end, as nothing was in it yet
             else:
-                if durable:
-                    _synced[path] = time.monotonic()
                 return
 
     def read(self) -> Iterator[FinishedFile]:

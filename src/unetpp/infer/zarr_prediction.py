@@ -26,7 +26,7 @@ from unetpp.formats.object_store import Objects, open_objects
 from unetpp.formats.ome_zarr import choose_channels
 from unetpp.formats.zarr_image import ZarrImage, open_zarr_image
 from unetpp.infer.block_marks import Marks, writing
-from unetpp.infer.block_plan import plan_blocks
+from unetpp.infer.block_plan import describe_tightness, plan_blocks
 from unetpp.infer.block_tasks import (
     MEASURED,
     PREDICTED,
@@ -111,7 +111,10 @@ def predict_store(
             marks.forget()
         store = _make_store(objects, images, names, record, joins)
         predict = PredictBlock(request.model, request.options, images, store, marks)
-        work = _Work(request, predict, record, engine or HereEngine(), progress or Silence())
+        engine, progress = engine or HereEngine(), progress or Silence()
+        if engine.memory and (tight := describe_tightness(predict, known, engine.memory)):
+            progress.note(tight)
+        work = _Work(request, predict, record, engine, progress)
         outcome = work.do()
     notes: tuple[str, ...] = ()
     with suppress(DataError):  # what cannot be read has failed already

@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from unetpp.cluster.engine import Engine
 from unetpp.data.case_files import name_label, read_case_label
-from unetpp.data.case_runs import run_cases
 from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical
@@ -31,7 +29,8 @@ from unetpp.measure.prediction_files import (
 )
 from unetpp.measure.quality import Show
 from unetpp.measure.reference_files import References, find_unpaired, name_after_predictions, read_references
-from unetpp.measure.score_shares import ScoreSharing, Share, identify_files
+from unetpp.measure.score_records import identify_case
+from unetpp.measure.score_shares import SCORE, ScoreSharing, Share, identify_files
 from unetpp.measured import Metrics
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan, Region
@@ -152,12 +151,12 @@ def _evaluate_folder(
     unpaired, left = find_unpaired(folder, Path(references.declared.where), files, cases, record)
     problems += unpaired
     pairs = [_Pair(stem, files[stem], cases[stem]) for stem in stems]
-    match = _match(folder, references, pairs, record, sharing.engine)
+    match = _match(folder, references, pairs, record, sharing)
     problems += match.problems
     refused, named = {problem.where for problem in match.problems}, record.regions or references.regions
     task = _ScorePair(match, references.reading, _list_indices(named, match.reference_classes))
     todo = [pair for pair in sharing.part.choose(pairs) if name_label(pair.case) not in refused]
-    scored, failed = _score_pairs(todo, task, progress, sharing.engine)
+    scored, failed = _score_pairs(todo, task, progress, sharing)
     names = match.reference_classes.names
     names = names if named is None else (names[0], *(region.name for region in named))
     identity = identify_files(files, cases, stems, (replace(match, problems=[], notes=[]), task.reading, names))
@@ -192,24 +191,32 @@ class _ScorePair:
         with failures_of(str(pair.file)):
             return _score_files(pair, self.match, self.reading, self.regions)
 
+    def identify(self, pair: _Pair) -> str:
+        """Digest the files of a pair, and how they are compared."""
+        how = replace(self.match, problems=[], notes=[]), self.reading, self.regions
+        return identify_case([pair.file, *pair.case.labels, *pair.case.images], (pair.id, _describe(pair.case), how))
+
 
 def _score_pairs(
-    pairs: Sequence[_Pair], task: _ScorePair, progress: Show, engine: Engine
+    pairs: Sequence[_Pair], task: _ScorePair, progress: Show, sharing: ScoreSharing
 ) -> tuple[list[CaseScore], list[Problem]]:
     """Score pairs; problems are in their order, whichever ended first."""
-    outcomes = list(run_cases(engine, task, pairs, name="score", progress=progress))
+    records = sharing.records
+    outcomes = list(
+        records.run(sharing.engine, task, pairs, CaseScore, name=SCORE, identify=task.identify, progress=progress)
+    )
     scores = [outcome.value for outcome in outcomes if not outcome.problems]
     return scores, [problem for outcome in outcomes for problem in outcome.problems]
 
 
 def _match(
-    folder: Path, references: References, pairs: Sequence[_Pair], record: PredictionRecord, engine: Engine
+    folder: Path, references: References, pairs: Sequence[_Pair], record: PredictionRecord, sharing: ScoreSharing
 ) -> Match:
     """Measure all labels of both sides, and find how to read them. Raises DataError for what stays ambiguous."""
     recorded = _read_recorded(record)
-    expected = _measure(references.reading, [pair.case for pair in pairs], engine)
+    expected = _measure(references.reading, [pair.case for pair in pairs], sharing)
     predicted = [Case(pair.file.name, (), (pair.file,)) for pair in pairs]
-    got = _measure(AS_FILES_SAY, predicted, engine, closely=recorded is None)
+    got = _measure(AS_FILES_SAY, predicted, sharing, closely=recorded is None)
     _refuse_pictures(Path(references.declared.where), expected)
     _refuse_pictures(folder, got)
     return match_labels(expected, got, references.declared, recorded)
@@ -243,11 +250,22 @@ def _score_files(pair: _Pair, match: Match, reading: ReadPlan, regions: list[lis
     return score_case(pair.id, indices, truth, len(match.reference_classes.names), spacing, regions=regions)
 
 
-def _measure(reading: ReadPlan, cases: Sequence[Case], engine: Engine, closely: bool = True) -> dict[str, LabelFacts]:
+def _measure(
+    reading: ReadPlan, cases: Sequence[Case], sharing: ScoreSharing, closely: bool = True
+) -> dict[str, LabelFacts]:
     """Measure each readable label; unreadable ones are reported when they are scored."""
     task = partial(_measure_label, reading=reading, closely=closely)
-    outcomes = run_cases(engine, task, cases, name="measure")
+
+    def identify(case: Case) -> str:
+        return identify_case([*case.labels, *case.images], (_describe(case), reading, closely))
+
+    outcomes = sharing.records.run(sharing.engine, task, cases, LabelFacts, name="measure", identify=identify)
     return {name_label(outcome.unit): outcome.value for outcome in outcomes if not outcome.problems}
+
+
+def _describe(case: Case) -> Case:
+    """Describe what a case is of its files."""
+    return replace(case, images=(), labels=(), neighbors=(), group=None)
 
 
 def _measure_label(case: Case, reading: ReadPlan, closely: bool) -> LabelFacts:

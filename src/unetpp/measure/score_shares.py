@@ -1,6 +1,6 @@
-"""Scores of several commands, each of which scored a share of the cases, as `evaluate --part 2/8` does.
+"""How the scoring of one command is shared: between processes, between commands, and with those that were stopped.
 
-    SCORES.json.parts/2-of-8.json    scores of the second of eight shares
+    SCORES.json.parts/2-of-8.json    scores of the second of eight shares, as `evaluate --part 2/8` does it
 
 Each share writes the scores of all that are there, the last one those of all. The files stay: a share that is done
 again, such as by a requeued job, finds the others. Shares of files that have changed since do not count.
@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,8 +22,13 @@ from unetpp.errors import Problem, UsageError
 from unetpp.files import hold_lock, write_text
 from unetpp.formats import list_image_files
 from unetpp.layouts.dataset import Case
+from unetpp.measure.score_records import ScoreRecords
 from unetpp.metrics.scores import CaseScore
 from unetpp.parts import WHOLE, Part
+from unetpp.words import count_noun
+
+SCORE = "score"
+"""Name of the work of which `notes` tells."""
 
 
 class Share(BaseModel):
@@ -46,11 +51,39 @@ class ScoreSharing:
     """The share of this command."""
     out: Path | None = None
     """File of the scores."""
+    records: ScoreRecords = field(default_factory=ScoreRecords)
+    """What is found of each case."""
 
-    def require_out(self) -> None:
-        """Raise UsageError for a share whose scores are not written."""
-        if self.out is None and not self.part.is_whole:
-            raise UsageError("part", f"{self.part} without `out`", "the file in which the shares meet", "Give `out`.")
+    @classmethod
+    @contextmanager
+    def open(cls, part: Part, out: Path | None, resume: bool) -> Iterator[ScoreSharing]:
+        """Hold the scores against other commands, and record what is found; records become scores at the end.
+
+        They stay where an error ends it, for `resume`; with `resume` and of a share they always do.
+
+        Raises:
+            UsageError: a share, or what is to be resumed, whose scores are not written; another command writes them.
+            WriteError: records cannot be written.
+        """
+        if out is None:
+            if resume or not part.is_whole:
+                got = "resume=True" if part.is_whole else str(part)
+                expected = "the file beside which records are, and in which shares meet"
+                raise UsageError("resume" if part.is_whole else "part", f"{got} without `out`", expected, "Give `out`.")
+            yield cls()
+            return
+        with _hold(out, part):
+            sharing = cls(part=part, out=out)
+            records = ScoreRecords.open(sharing.folder / f"{_name(part)}.jsonl", resume)
+            yield replace(sharing, records=records)
+            if part.is_whole and not resume:
+                records.remove()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of records that were there."""
+        count = self.records.used[SCORE]
+        return (f"{count_noun(count, 'segmentation')} had been scored before, with the same files",) if count else ()
 
     @property
     def folder(self) -> Path:
@@ -58,7 +91,7 @@ class ScoreSharing:
         return Path(f"{self.out}.parts")
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold_shares(self) -> Iterator[None]:
         """Hold the scores while shares are read and written; other parts wait."""
         if self.part.is_whole:
             yield
@@ -90,7 +123,24 @@ class ScoreSharing:
         return range(1, self.part.count + 1)
 
     def _file(self, name: str, index: int) -> Path:
-        return self.folder / f"{f'{name}.' if name else ''}{index}-of-{self.part.count}.json"
+        return self.folder / f"{f'{name}.' if name else ''}{_name(Part(index, self.part.count))}.json"
+
+
+def _name(part: Part) -> str:
+    return "all" if part.is_whole else f"{part.index}-of-{part.count}"
+
+
+@contextmanager
+def _hold(out: Path, part: Part) -> Iterator[None]:
+    """Hold scores against other commands; those of other parts may go on. Raises UsageError."""
+    lock = out.with_name(f".{out.name}.lock")
+    own = lock.with_name(f"{lock.name}.{_name(part)}")
+    with hold_lock(lock, shared=not part.is_whole) as is_free, hold_lock(own) as is_ours:
+        if not (is_free and is_ours):
+            action = "Wait until that has ended; several at once share the work with `part`."
+            got = f"{out}, into which another command scores at the moment"
+            raise UsageError("out", got, "one that no other command writes to", action)
+        yield
 
 
 def _read(file: Path, identity: str) -> Share | None:

@@ -196,9 +196,13 @@ class ClusterTraining:
         self.engine.require_shared(_list_folders(self.dataset), run.path)
         task = PlanTask(data, run, fingerprint, self.splits, request, self.device, start)
         (outcome,) = self.engine.run(task, [tuple(self.folds)], name="plan", alone=True)
-        for note in outcome.value.notes:
+        made = outcome.value
+        for note in made.notes:
             self.progress.note(note)
-        return outcome.value
+        if (minutes := made.planned.train_minutes) is None:
+            return made
+        ends = minutes * self.count_rounds() / len(self.folds)  # folds are side by side
+        return replace(made, planned=replace(made.planned, train_minutes=ends))
 
     def prepare(self, plan: Plan) -> None:
         """Have the workers prepare the cases of all folds that are not finished."""
