@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,22 +137,41 @@ def test_a_path_that_a_worker_does_not_see_is_named(engine: Engine, tmp_path: Pa
 
 
 def test_a_worker_of_another_version_is_named_before_it_works(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = engine._client.get_versions
+    ask = engine._client.run
 
-    def answer(packages: list[str]) -> dict[str, Any]:
-        found: dict[str, Any] = ask(packages=packages)
-        for worker in found["workers"].values():
-            worker["packages"] |= {"torch": "2.0.1", "numpy": None}
+    def answer(question: Any, **options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = ask(question, **options)
+        for worker in found.values():
+            if isinstance(worker, dict):
+                worker["packages"] |= {"torch": "2.0.1", "numpy": None}
         return found
 
     with monkeypatch.context() as patch, pytest.raises(UsageError) as refused:
-        patch.setattr(engine._client, "get_versions", answer)
+        patch.setattr(engine._client, "run", answer)
         engine.require_shared([])
     assert len(refused.value.problems) == 1
     got, expected = r"torch 2\.0\.1, numpy not installed", r"torch .*, numpy .*, as here\. Install"
     words = rf"worker [01] on 127\.0\.0\.1: got {got}; expected {expected}"
     assert re.match(words, str(refused.value))
     engine.require_shared([])
+
+
+def test_a_worker_that_is_frozen_holds_nobody(engine: Any, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, (frozen, *_) = engine._client.run, sorted(engine._list_workers())
+    ends = threading.Event()
+
+    def answer(question: Any, workers: list[str], **options: Any) -> dict[str, Any]:
+        if workers == [frozen]:
+            ends.wait(30)
+        found: dict[str, Any] = ask(question, workers=workers, **options)
+        return found
+
+    monkeypatch.setattr(dask_engine, "ANSWER_S", 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._client, "run", answer)
+        engine.require_shared([])
+    ends.set()
+    assert [note for note in heard.notes if "does not answer" in note and frozen in note]
 
 
 def test_workers_that_stay_paused_end_the_command(engine: Any, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:

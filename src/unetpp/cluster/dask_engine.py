@@ -6,6 +6,7 @@ up (`distributed.scheduler.allowed-failures`); the scheduler, or all workers for
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ NO_WORKERS_S = 300.0
 """Seconds without any worker after which a command stops; jobs in the queue of a batch system may wait for ever."""
 NOTED_S = 20.0
 """Seconds without any worker after which that is said: lost ones of this machine are replaced within some."""
+ANSWER_S = 30.0
+"""Seconds that a worker has to tell its versions and what it sees."""
 _LOOK_S = 2.0
 """Seconds between two looks at the workers."""
 _AGAIN = "run the command again with `resume=True` (`check` and `plan`, which only read, without)."
@@ -65,6 +68,7 @@ class DaskEngine(Engine):
         self.address: str = client.scheduler.address
         self._paths: tuple[list[str], Path | None] = [], None
         self._checked: set[str] = set()
+        self._silent: set[str] = set()
         self._names: dict[str, str] = {}
         self._events: list[dict[str, Any]] = []
         self._empty_since: float | None = None
@@ -207,22 +211,44 @@ class DaskEngine(Engine):
 
     def _check(self, workers: list[str]) -> None:
         """Compare the versions of new workers, and what they see of the files, with what is here."""
-        packages = ["unetpp", "torch", "numpy", "distributed"]
-        versions = self._ask(partial(self._client.get_versions, packages=packages))
-        mine = read_versions(versions["client"])
-        for address, found in versions["workers"].items():
-            if address in workers and (got := describe_difference(mine, read_versions(found))):
+        versions = partial(
+            import_module("distributed.versions").get_versions, ["unetpp", "torch", "numpy", "distributed"]
+        )
+        mine = read_versions(versions())
+        for address, found in self._ask_each(versions, workers).items():
+            if got := describe_difference(mine, read_versions(found)):
                 where = f"worker {self._names[address]}"
                 action = "Install the same versions there, for example with the same container."
                 raise UsageError(where, got[0], f"{got[1]}, as here", action, setting="cluster")
         paths, out = self._paths
         with probe(out) as seen:
-            look = partial(self._client.run, list_unseen, [*paths, *seen], workers=workers, on_error="ignore")
-            unseen = self._ask(look)
+            unseen = self._ask_each(partial(list_unseen, [*paths, *seen]), workers)
         for address, missing in unseen.items():
             if missing:
                 raise describe_unseen(self._names[address], missing[0], out)
         self._checked |= {*workers}
+
+    def _ask_each(self, question: Callable[[], Any], workers: Sequence[str]) -> dict[str, Any]:
+        """Ask workers beside their tasks; one that does not answer, as it is frozen, is named and left out.
+
+        Dask waits for the answers of all, and for that of a frozen one without end.
+        """
+        answers: dict[str, Any] = {}
+
+        def ask(worker: str) -> None:
+            with suppress(Exception):  # it is lost, or the scheduler is, which the next look finds
+                answers.update(self._client.run(question, workers=[worker], on_error="ignore"))
+
+        threads = [threading.Thread(target=ask, args=(worker,), daemon=True) for worker in workers]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + ANSWER_S
+        for worker, thread in zip(workers, threads, strict=True):
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive() and worker not in self._silent:
+                self._silent.add(worker)
+                self._progress.note(f"note: the worker {self._names[worker]} ({worker}) does not answer")
+        return dict(answers)
 
     def _count_alone(self) -> int:
         """Count the workers that have a device for a task that needs one for itself."""
