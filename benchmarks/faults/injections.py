@@ -75,7 +75,7 @@ def list_faults() -> list[Fault]:
             Fault(scene, "nanny killed", ("nanny",), goes_on=True),
             Fault(scene, "scheduler killed", ("scheduler",)),
             Fault(scene, "client killed", ("client",)),
-            Fault(scene, "worker frozen", ("worker",), FREEZE, goes_on=True),
+            Fault(scene, "worker frozen", ("worker",), FREEZE, goes_on=scene != "folds"),  # it holds its fold
             Fault(scene, "worker under a nanny frozen", ("nursed",), FREEZE, goes_on=True),
         ]
     found += [Fault(scene, "disk full", action=FILL) for scene in ("training", *ON_A_CLUSTER)]

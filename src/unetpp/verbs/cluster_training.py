@@ -237,8 +237,8 @@ class ClusterTraining:
             finished |= {} if outcome.problems else {outcome.unit: outcome.value}
             show(len(finished), len(self.folds))
         if problems:
-            others = f"{', '.join(map(str, finished)) or 'none'} of {len(self.folds)} folds are trained"
-            raise Interrupted(f"{' '.join(map(str, problems))} ({others}.)")
+            others = f"{len(finished)} of {len(self.folds)} folds are trained"
+            raise Interrupted(f"{' '.join(map(str, problems))} {others}.")
         return [finished[fold] for fold in self.folds]
 
 
