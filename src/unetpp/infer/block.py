@@ -159,7 +159,7 @@ class _HeldImage:
         rest = prod(part.stop - part.start for part in extent[1:])
         self._step = _ROWS * max(1, _AT_ONCE // (_ROWS * rest))
         self._start = self._stop = extent[0].start
-        self._values = np.empty(0, np.float32)
+        self._values = np.empty((image.shape[0], 0, *(part.stop - part.start for part in extent[1:])), np.float32)
 
     def read(self, slices: Slices) -> np.ndarray:
         """View a block within the part."""
@@ -174,9 +174,14 @@ class _HeldImage:
 
     def _advance(self, rows: slice) -> None:
         """Let go of the rows before some, and read up to their end, and on to whole chunks."""
-        kept = self._values[:, rows.start - self._start :] if rows.start < self._stop else None
-        first = self._stop if kept is not None else rows.start
+        first = max(self._stop, rows.start)
         last = min(-(-rows.stop // self._step) * self._step, self._extent[0].stop)
-        fresh = self._image.read((slice(first, last), *self._extent[1:]))
-        self._values = fresh if kept is None else np.concatenate([kept, fresh], axis=1)
+        kept = self._values[:, rows.start - self._start : first - self._start]
+        if self._values.shape[1] < last - rows.start:
+            channels, _, *rest = self._values.shape
+            self._values = np.empty((channels, last - rows.start, *rest), np.float32)
+        self._values[:, : first - rows.start] = kept  # also within one array: two of them would be much memory
+        self._values[:, first - rows.start : last - rows.start] = self._image.read(
+            (slice(first, last), *self._extent[1:])
+        )
         self._start, self._stop = rows.start, last

@@ -50,7 +50,7 @@ class BlockPlan:
             f"{count_noun(self.tasks, 'task')}: {self.layers:,} measure the image ({self.layer_seconds:.2f} s each), "
             f"{self.blocks:,} predict, {self.shrunk:,} make the other levels; a few at a time are in the graph",
             f"{self.hours:,.2f} hours of one worker like this{share}",
-            f"reads {self.read_gb:,.3g} GB, writes {self.written_gb:,.3g} GB before compression, in at most "
+            f"reads {_round(self.read_gb)} GB, writes {_round(self.written_gb)} GB before compression, in at most "
             f"{count_noun(self.objects, 'object')}",
         ]
         return lines
@@ -101,3 +101,8 @@ class PredictedBlocks(Result):
     def _describe_rest(self) -> list[str]:
         problems = [f"{len(self.failed)} failed:", *(f"  {problem}" for problem in list_problems(self.failed))]
         return [*shorten_lines([f"note: {note}" for note in self.notes]), *(problems if self.failed else [])]
+
+
+def _round(value: float) -> str:
+    """Write three digits of a number: 2,000 and 0.0044."""
+    return f"{float(f'{value:.3g}'):,.10g}"
