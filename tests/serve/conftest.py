@@ -18,6 +18,7 @@ pytest.importorskip("prometheus_client", reason="the extra serve is not installe
 from starlette.testclient import TestClient
 from tests.serve.browsing import Serve, open_page, require_browser, serve_states
 
+from unetpp.plan import Plan
 from unetpp.serve.app import create_app
 from unetpp.serve.data_cases import DataCases
 from unetpp.serve.job_store import JobStore
@@ -63,6 +64,15 @@ def open_client() -> Iterator[Callable[[ServerState], TestClient]]:
 def client(make_state: MakeState, open_client: Callable[[ServerState], TestClient]) -> TestClient:
     """A client of a server with one model and its data."""
     return open_client(make_state())
+
+
+@pytest.fixture
+def two_channel_model(make_model: Callable[..., Path], small_plan: Callable[..., Plan]) -> Path:
+    """A model of images with two channels."""
+    plan = small_plan().model_dump()
+    plan["data"] |= {"channels": ["red", "green"], "normalization": [{}, {}]}
+    plan["model"]["in_channels"] = 2
+    return make_model(Plan.from_dict(plan))
 
 
 @pytest.fixture
