@@ -16,7 +16,7 @@ pytest.importorskip("multipart", reason="the extra serve is not installed")
 pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
 
 from starlette.testclient import TestClient
-from tests.serve.browsing import Serve, open_page, require_browser, serve_states
+from tests.serve.browsing import Serve, launch_browser, open_page, require_browser, serve_states
 
 from unetpp.plan import Plan
 from unetpp.serve.app import create_app
@@ -81,10 +81,16 @@ def serve() -> Iterator[Serve]:
     yield from serve_states()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium, for all tests of a module."""
+    yield from launch_browser(require_browser())
+
+
 @pytest.fixture
-def page() -> Iterator[Any]:
+def page(browser: Any) -> Iterator[Any]:
     """A page of Chromium that collects its errors."""
-    yield from open_page(require_browser())
+    yield from open_page(browser)
 
 
 def finish(client: TestClient, id: str, seconds: float = 180) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import { startViewing } from "./viewing.js";
 
 const app = { models: [], server: null };
 
-/** Run what a person asked for; an error becomes one sentence. */
-app.run = async (work) => {
+/** Run what a person asked for; an error becomes one sentence, which stays when a result opens unasked. */
+app.run = async (work, isAsked = true) => {
   try {
-    say(null);
+    if (isAsked) say(null);
     return await work();
   } catch (error) {
     if (error.status === 401) askToken();

@@ -65,12 +65,12 @@ export function startJobs(app) {
     $("welcome").hidden = jobs.size > 0;
   }
 
-  /** Open a result; its address is a link to it. `way`: whether the back button leads to the image before. */
-  function show(job, way = location.hash ? "push" : "replace") {
+  /** Open a result; its address is a link to it, and the back button leads to the image before. */
+  function show(job, isAsked = true) {
     current = job.id;
-    if (location.hash !== addressOf(current)) history[`${way}State`](null, "", addressOf(current));
+    if (location.hash !== addressOf(current)) history[location.hash ? "pushState" : "replaceState"](null, "", addressOf(current));
     draw();
-    app.run(() => app.viewer.open(job));
+    app.run(() => app.viewer.open(job), isAsked);
   }
 
   /** Open the image that the address names, which may have been removed; returns whether it names one. */
@@ -119,7 +119,7 @@ export function startJobs(app) {
   /** Take over what the server says of a job; its result is opened, unless a person paints on another one. */
   function take(job) {
     update(job);
-    if (job.state === "done" && current === job.id && !app.viewer.isBusy()) show(job);
+    if (job.state === "done" && current === job.id && !app.viewer.isBusy()) show(job, false);
   }
 
   /** Follow the oldest job that is not done: a browser opens six connections, which uploads and the viewer need too. */
@@ -153,6 +153,7 @@ export function startJobs(app) {
     try {
       const known = new Map((await getJson(`/v1/jobs?limit=${MOST}`)).map((job) => [job.id, job]));
       for (const { id } of asked) {
+        if (!isUndone(jobs.get(id) ?? {})) continue; // an event was faster than this answer
         if (known.has(id)) take(known.get(id));
         else jobs.delete(id);
       }
