@@ -67,7 +67,7 @@ def test_a_dropped_nucleus_image_is_corrected(
     found = np.asarray(Image.open(state.store.results_of(job.id) / job.sizes[0].file)) > 0
     page.wait_for_timeout(300)
     shown = (see(page) != without).any(axis=-1)
-    assert shown.any() == found.any() and shown.mean() < 1, "the segmentation lies over the image"
+    assert found.any() and shown.any() and shown.mean() < 1, "the segmentation lies over the image"
     page.click("#paint-start")
     paint(page, (0.6, 0.7), (0.8, 0.7))
     page.check("#unsaid")
@@ -130,6 +130,9 @@ def test_strokes_on_an_oblique_flipped_volume_land_where_they_are_seen(
     drop_files(page, tmp_path / "hippocampus.nii.gz")
     open_result(page)
     page.fill("#dial", "0")
+    page.select_option("#beside", "size 1")
+    page.wait_for_selector("#loading-beside", state="hidden")
+    page.select_option("#beside", "")
     page.click("[data-plane='4']")
     assert see(page).std() > 5, "a surface is drawn in 3D"
     page.click("[data-plane='0']")

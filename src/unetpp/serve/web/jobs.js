@@ -112,7 +112,9 @@ export function startJobs(app) {
   }
 
   function update(job) {
-    if (job.id) jobs.set(job.id, job);
+    const known = jobs.get(job.id);
+    const isStale = known && !isUndone(known) && isUndone(job); // an event was faster than this answer
+    if (job.id && !isStale) jobs.set(job.id, job);
     draw();
   }
 
@@ -153,7 +155,6 @@ export function startJobs(app) {
     try {
       const known = new Map((await getJson(`/v1/jobs?limit=${MOST}`)).map((job) => [job.id, job]));
       for (const { id } of asked) {
-        if (!isUndone(jobs.get(id) ?? {})) continue; // an event was faster than this answer
         if (known.has(id)) take(known.get(id));
         else jobs.delete(id);
       }
