@@ -81,7 +81,9 @@ def test_a_dropped_nucleus_image_is_corrected(
     assert page.failures == []
 
 
-def test_an_object_is_taken_away_at_a_click(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
+def test_a_person_undoes_and_takes_an_object_away(
+    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path
+) -> None:
     state = make_state()
     page.goto(serve(state))
     page.click("#sample")
@@ -91,6 +93,12 @@ def test_an_object_is_taken_away_at_a_click(page: Any, serve: Serve, make_state:
     rows, columns = np.nonzero(found)
     row, column = rows[len(rows) // 2], columns[len(rows) // 2]
     page.click("#paint-start")
+    paint(page, (0.3, 0.3), (0.6, 0.6))
+    page.click("#undo")
+    page.click("#save")
+    assert page.inner_text("#paint-state") == "Nothing is painted yet."
+    page.click("[data-tool=eraser]")
+    assert page.get_attribute("[data-tool=eraser]", "aria-pressed") == "true"
     page.click("[data-tool=remove]")
     paint(page, *[place_of(found.shape, row, column)] * 2)
     page.wait_for_selector("#paint-state:has-text('was taken away')")
@@ -100,6 +108,8 @@ def test_an_object_is_taken_away_at_a_click(page: Any, serve: Serve, make_state:
     assert mask[row, column] == 0 and (mask != found).sum() > 0 and not mask[found == 0].any()
     page.click("#corrected button")
     page.wait_for_selector("#corrected li", state="detached")
+    page.click("#jobs .small")
+    page.wait_for_selector("#welcome:not([hidden])")
     assert page.failures == []
 
 
