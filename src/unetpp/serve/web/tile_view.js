@@ -17,12 +17,15 @@ function loadLibrary() {
 export class TileView {
   constructor(element) {
     this.element = element;
+    this.asked = 0; // of several images the last one counts
   }
 
-  /** Load a job; `channel` and `window`: [darkest, brightest], of its image. */
+  /** Load a job, with a channel of its image and [darkest, brightest]; false: another one was asked for meanwhile. */
   async load(job, channel, window) {
+    const number = (this.asked += 1);
     this.close();
     const OpenSeadragon = await loadLibrary();
+    if (number !== this.asked) return false;
     this.job = job;
     this.channel = channel;
     this.viewer = OpenSeadragon({
@@ -41,6 +44,7 @@ export class TileView {
     this.requests = { image: 0, labels: 0, doubt: 0 };
     this.setOpacity(0.5);
     this.viewer.canvas.setAttribute("aria-label", "The image with its segmentation: plus and minus zoom, arrow keys move");
+    return true;
   }
 
   describe([low, high]) {

@@ -35,9 +35,10 @@ export function startViewing(app) {
     $("canvas").hidden = isTiled();
     try {
       await measureWindow();
+      if (job !== view.job) return;
       if (isTiled()) await tiles.load(job, view.channel, view.window);
       else {
-        await volume.load({
+        const isLast = await volume.load({
           image: imagePath(),
           labels: job.sizes.map(({ size }) => ({ size, path: `/v1/jobs/${job.id}/view/labels?${query(size)}` })),
           isFlat: job.view.kind !== "volume",
@@ -45,12 +46,14 @@ export function startViewing(app) {
           window: view.window,
           classes: view.classes,
         });
+        if (!isLast) return;
         if (view.size !== job.sizes.at(-1).size) await volume.showSize(view.size);
       }
+      if (job !== view.job) return;
       applyLayers();
       await comparing.reload();
     } finally {
-      $("loading").hidden = true;
+      if (job === view.job) $("loading").hidden = true;
     }
   }
 
@@ -183,6 +186,8 @@ export function startViewing(app) {
     $("closer").hidden = !coarse;
     $("whole").hidden = !view.box;
     $("paint-card").hidden = coarse;
+    $("paint-start").disabled = !job.can_correct;
+    $("paint-about").textContent = job.can_correct ? "Paint over what is wrong, class by class." : "An image that is a folder, or a part of a file, is corrected in a program of your own.";
     $("hint").textContent = volumes
       ? "Click or drag to move the planes; scroll for the next slice; drag with the right button to zoom."
       : "Scroll to zoom, drag with the right button or two fingers to move.";
@@ -239,6 +244,7 @@ export function startViewing(app) {
       fillDial();
       fillClasses();
       await load();
+      if (job !== view.job) return; // a person has gone on meanwhile
       fillLayers();
       await chooseSize(job.sizes.length - 1);
     },

@@ -20,6 +20,7 @@ export class VolumeView {
     this.canvas = canvas;
     this.painted = () => {};
     this.moved = () => {};
+    this.asked = 0; // of several images the last one counts
   }
 
   async start() {
@@ -46,22 +47,25 @@ export class VolumeView {
     this.nv.onDrawingChanged = () => this.painted();
   }
 
-  /** Load an image; `paths` are those of the image and of the segmentation at each size. */
+  /** Load an image and its segmentation at each size; false: another one was asked for meanwhile. */
   async load({ image, labels, isFlat, isColor, window, classes }) {
+    const number = (this.asked += 1);
     await this.start();
-    this.closeDrawing();
+    const [pixels, first] = await Promise.all([getBytes(image), getBytes(labels.at(-1).path)]);
+    const range = isColor ? {} : { cal_min: window[0], cal_max: window[1] };
+    const shown = await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer: pixels, colormap: "gray", ...range });
+    const found = await NVImage.loadFromUrl({ url: "labels.nii", name: "labels.nii", buffer: first, opacity: 0.5 });
+    if (number !== this.asked) return false;
     const { nv } = this;
+    this.closeDrawing();
     while (nv.volumes.length) nv.removeVolume(nv.volumes.at(-1));
-    this.indices = new Map();
+    this.indices = new Map([[labels.at(-1).size, readIndices(first)]]);
     this.labelPaths = labels;
     this.isFlat = isFlat;
-    const [pixels, first] = await Promise.all([getBytes(image), getBytes(labels.at(-1).path)]);
-    this.indices.set(labels.at(-1).size, readIndices(first));
-    const range = isColor ? {} : { cal_min: window[0], cal_max: window[1] };
-    nv.addVolume(await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer: pixels, colormap: "gray", ...range }));
-    this.colors = isColor ? nv.volumes[0].img.slice() : null;
+    nv.addVolume(shown);
+    nv.addVolume(found);
+    this.colors = isColor ? shown.img.slice() : null;
     if (isColor) this.setWindow(...window);
-    nv.addVolume(await NVImage.loadFromUrl({ url: "labels.nii", name: "labels.nii", buffer: first, opacity: 0.5 }));
     this.size = labels.at(-1).size;
     this.color(classes);
     nv.opts.dragMode = isFlat ? DRAG_MODE.pan : DRAG_MODE.slicer3D;
@@ -71,6 +75,7 @@ export class VolumeView {
     if (!isFlat) this.moveTo(this.findFullest());
     // the other sizes follow, so that the slider shows each at once
     for (const each of labels.slice(0, -1)) this.fetchSize(each.size);
+    return true;
   }
 
   get isLoaded() {
