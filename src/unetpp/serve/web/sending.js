@@ -23,12 +23,15 @@ export function startSending(app) {
   }
 
   /** Wait until the queue has room: an upload that it refuses is cut off, and a browser may not see why. */
-  async function waitForRoom(stopped) {
+  async function waitForRoom() {
     while (room < 1 && waiting.length) {
       ({ room } = await getJson("/v1/server"));
       if (room > 0) return;
       show(true);
-      await Promise.race([stopped, new Promise((resolve) => { setTimeout(resolve, PAUSE_MS); })]);
+      await new Promise((resolve) => {
+        stop = resolve;
+        setTimeout(resolve, PAUSE_MS);
+      });
     }
   }
 
@@ -50,12 +53,11 @@ export function startSending(app) {
   }
 
   async function sendAll() {
-    const stopped = new Promise((resolve) => { stop = resolve; });
     opens = true;
     try {
       while (waiting.length) {
         show();
-        await waitForRoom(stopped);
+        await waitForRoom();
         if (waiting.length) await sendNext();
       }
       if (problems.length) throw new Error(describe());
@@ -85,7 +87,7 @@ export function startSending(app) {
   return (forms) => {
     waiting.push(...forms);
     count += forms.length;
-    sending ??= sendAll();
+    if (waiting.length) sending ??= sendAll();
     return sending;
   };
 }
