@@ -111,7 +111,9 @@ def test_a_full_queue_refuses(make_state: MakeState, open_client: OpenClient, tr
     state = make_state(limits={"queued": 1})
     state.worker.run = lambda: None  # type: ignore[method-assign]
     client = open_client(state)
+    assert client.get("/v1/server").json()["room"] == 1
     assert client.post("/v1/predict", data={"case": image_of(trained).stem}).status_code == 202
+    assert client.get("/v1/server").json()["room"] == 0
     answer = client.post("/v1/predict", files=[("files", ("a.png", image_of(trained).read_bytes()))])
     require_problem(answer, 429)
     assert answer.headers["retry-after"]
