@@ -41,16 +41,34 @@ def serve_states() -> Iterator[Serve]:
         thread.join(30)
 
 
-def open_page(playwright: Any, **options: Any) -> Iterator[Any]:
-    """Yield a page of Chromium that collects its errors."""
+def launch_browser(playwright: Any) -> Iterator[Any]:
+    """Yield a Chromium."""
     with playwright.sync_playwright() as library:
         browser = library.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        opened = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **options})
-        opened.set_default_timeout(180_000)
-        opened.failures = []
-        opened.on("pageerror", lambda error: opened.failures.append(str(error)))
-        yield opened
+        yield browser
         browser.close()
+
+
+def open_page(browser: Any, **options: Any) -> Iterator[Any]:
+    """Yield a page of its own that collects its errors; a small one, because its volumes are drawn by the processor."""
+    context = browser.new_context(**{"viewport": {"width": 1120, "height": 640}, **options})
+    opened = context.new_page()
+    opened.set_default_timeout(180_000)
+    opened.failures = []
+    opened.on("pageerror", lambda error: opened.failures.append(str(error)))
+    yield opened
+    context.close()
+
+
+def drop_files(page: Any, *paths: Path) -> None:
+    """Drop files or folders on the page, as a person does from another window."""
+    session = page.context.new_cdp_session(page)
+    box = page.locator("#drop").bounding_box()
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 10, "data": data}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place})
+    session.detach()
 
 
 def open_result(page: Any) -> None:

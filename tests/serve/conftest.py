@@ -16,8 +16,9 @@ pytest.importorskip("multipart", reason="the extra serve is not installed")
 pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
 
 from starlette.testclient import TestClient
-from tests.serve.browsing import Serve, open_page, require_browser, serve_states
+from tests.serve.browsing import Serve, launch_browser, open_page, require_browser, serve_states
 
+from unetpp.plan import Plan
 from unetpp.serve.app import create_app
 from unetpp.serve.data_cases import DataCases
 from unetpp.serve.job_store import JobStore
@@ -66,15 +67,30 @@ def client(make_state: MakeState, open_client: Callable[[ServerState], TestClien
 
 
 @pytest.fixture
+def two_channel_model(make_model: Callable[..., Path], small_plan: Callable[..., Plan]) -> Path:
+    """A model of images with two channels."""
+    plan = small_plan().model_dump()
+    plan["data"] |= {"channels": ["red", "green"], "normalization": [{}, {}]}
+    plan["model"]["in_channels"] = 2
+    return make_model(Plan.from_dict(plan))
+
+
+@pytest.fixture
 def serve() -> Iterator[Serve]:
     """Serves a state, and returns the address."""
     yield from serve_states()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium, for all tests of a module."""
+    yield from launch_browser(require_browser())
+
+
 @pytest.fixture
-def page() -> Iterator[Any]:
+def page(browser: Any) -> Iterator[Any]:
     """A page of Chromium that collects its errors."""
-    yield from open_page(require_browser())
+    yield from open_page(browser)
 
 
 def finish(client: TestClient, id: str, seconds: float = 180) -> dict[str, Any]:

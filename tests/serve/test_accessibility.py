@@ -74,6 +74,13 @@ def test_three_steps_by_keyboard_alone(page: Any, serve: Serve, make_state: Make
     press_until(page, "#paint-start")
     page.keyboard.press("Enter")
     press_until(page, "#canvas", "Shift+Tab")
+    whole = page.locator("#canvas").screenshot()
+    page.keyboard.press("+")
+    page.wait_for_timeout(300)
+    assert page.locator("#canvas").screenshot() != whole
+    page.keyboard.press("0")
+    page.wait_for_timeout(300)
+    assert page.locator("#canvas").screenshot() == whole
     for key in ("ArrowLeft", "Shift+ArrowUp", "Space"):
         page.keyboard.press(key)
     press_until(page, "#save")

@@ -20,6 +20,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 from tests.serve.conftest import MakeState, finish, predict
+from tests.tiny import write_png
+from tests.zarr_images import write_image
 
 import unetpp
 from unetpp.serve import routes_jobs, worker
@@ -48,7 +50,7 @@ def require_problem(answer: Any, status: int) -> dict[str, Any]:
 def test_a_job_gives_what_predict_writes(client: TestClient, trained: Path, tmp_path: Path) -> None:
     path = image_of(trained)
     job = predict(client, path, probabilities=True)
-    assert job["state"] == "done" and job["progress"] == 1
+    assert job["state"] == "done" and job["progress"] == 1 and job["can_correct"]
     assert [size["size"] for size in job["sizes"]] == ["1", "2"]
     unetpp.predict(trained, path, tmp_path / "out", depth="all", device="cpu", backend="torch", progress=False)
     for size in ("1", "2"):
@@ -109,7 +111,9 @@ def test_a_full_queue_refuses(make_state: MakeState, open_client: OpenClient, tr
     state = make_state(limits={"queued": 1})
     state.worker.run = lambda: None  # type: ignore[method-assign]
     client = open_client(state)
+    assert client.get("/v1/server").json()["room"] == 1
     assert client.post("/v1/predict", data={"case": image_of(trained).stem}).status_code == 202
+    assert client.get("/v1/server").json()["room"] == 0
     answer = client.post("/v1/predict", files=[("files", ("a.png", image_of(trained).read_bytes()))])
     require_problem(answer, 429)
     assert answer.headers["retry-after"]
@@ -211,6 +215,22 @@ NAMES = (
     "." * 300,
     "é.png",
 )
+
+
+def test_an_image_that_is_a_folder_is_predicted_and_not_corrected(
+    make_state: MakeState, open_client: OpenClient, tmp_path: Path
+) -> None:
+    pytest.importorskip("zarr", reason="the extra cluster is not installed")
+    pytest.importorskip("obstore", reason="the extra cluster is not installed")
+    image = np.random.default_rng(0).integers(0, 255, (24, 24)).astype(np.uint8)
+    write_image(tmp_path / "data" / "images" / "a.zarr", image, "yx", (8, 8), levels=1)
+    write_png(tmp_path / "data" / "masks" / "a.png", (image > 128).astype(np.uint8))
+    client = open_client(make_state(data=tmp_path / "data"))
+    job = predict(client, case="a")
+    assert job["state"] == "done" and not job["can_correct"]
+    assert client.get(f"/v1/jobs/{job['id']}/result").status_code == 200
+    strokes = {"shape": job["view"]["shape"], "affine": job["view"]["affine"], "runs": [[0, 4, 1]]}
+    require_problem(client.post(f"/v1/jobs/{job['id']}/corrections", json=strokes), 409)
 
 
 def test_names_are_harmless(client: TestClient, trained: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from PIL import Image
 from tests.serve.browsing import Serve, open_result, paint, require_browser
 from tests.serve.conftest import MakeState
 
+from unetpp.progress import Stage
 from unetpp.serve import views
+from unetpp.serve.job import Job
+from unetpp.serve.job_prediction import JobPrediction
 
 pytestmark = pytest.mark.browser
 require_browser()
@@ -49,23 +52,6 @@ def test_a_person_corrects_an_image(page: Any, serve: Serve, make_state: MakeSta
     page.reload()
     open_result(page)
     assert page.locator("#jobs li").count() == 1 and page.locator("#corrected li").count() == 1
-    assert page.failures == []
-
-
-def test_a_person_undoes_and_removes(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
-    page.goto(serve(make_state()))
-    page.click("#sample")
-    open_result(page)
-    page.click("#paint-start")
-    paint(page, (0.3, 0.3), (0.6, 0.6))
-    page.click("#undo")
-    page.click("#save")
-    assert page.inner_text("#paint-state") == "Nothing is painted yet."
-    page.click("[data-tool=eraser]")
-    assert page.get_attribute("[data-tool=eraser]", "aria-pressed") == "true"
-    page.click("#paint-stop")
-    page.click("#jobs .small")
-    page.wait_for_selector("#welcome:not([hidden])")
     assert page.failures == []
 
 
@@ -131,45 +117,102 @@ def test_a_training_is_watched(page: Any, serve: Serve, make_state: MakeState, t
     assert page.failures == []
 
 
-def test_many_images_take_one_connection_and_strokes_stay(
-    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path
+def test_many_images_wait_for_room_while_strokes_stay(
+    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    delay_first_image(monkeypatch)
     streams: list[str] = []
     page.on("request", lambda request: streams.append(request.url) if request.url.endswith("/events") else None)
-    page.goto(serve(make_state()))
+    page.goto(serve(make_state(limits={"queued": 2, "together": 1})))
     page.click("#sample")
     open_result(page)
     page.click("#paint-start")
     paint(page, (0.3, 0.3), (0.6, 0.6))
-    for number in range(8):
+    for number in range(6):
         Image.fromarray(np.full((40, 40), number, np.uint8)).save(tmp_path / f"{number}.png")
     title, before = page.inner_text("#viewer-title"), len(streams)
-    page.set_input_files("#files", [tmp_path / f"{number}.png" for number in range(8)])
-    page.locator("#jobs .open:not([disabled])").nth(8).wait_for()
+    page.set_input_files("#files", [tmp_path / f"{number}.png" for number in range(6)])
+    page.wait_for_selector("#sending-text:has-text('3 of 6 images are sent; the queue of the server is full')")
+    page.click("button[aria-label='Cancel 0']")
+    page.locator("#jobs .open:not([disabled])").nth(5).wait_for()
+    assert page.locator("#jobs small:has-text('cancelled')").count() == 1 and not page.is_visible("#sending")
     assert page.inner_text("#viewer-title") == title and len(set(streams[before:])) == len(streams[before:])
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
     page.click("#jobs .open >> nth=0")
     assert "not saved" in asked[0] and page.inner_text("#viewer-title") == title
+    page.click("#by-doubt")
+    assert page.inner_text("#order") == "6 finished images, the most doubtful first."
+    page.set_input_files("#files", [tmp_path / f"{number}.png" for number in range(6)])
+    page.wait_for_selector("#sending-text:has-text('3 of 6 images are sent; the queue of the server is full')")
+    page.click("#sending-stop")
+    page.wait_for_selector("#sending", state="hidden")
+    page.click("#by-time")
+    assert page.locator("#jobs li").count() == 10
+    page.click("button[aria-label='Cancel 0']")
     assert page.failures == []
 
 
-def test_a_volume_is_shown_in_planes(
-    page: Any, serve: Serve, make_state: MakeState, make_model: Callable[..., Path], small_plan: Callable[..., Any]
-) -> None:
-    page.goto(serve(make_state([make_model(small_plan(dims=3))], data=None)))
-    page.click("#sample")
+def delay_first_image(patch: pytest.MonkeyPatch) -> None:
+    """Let predictions of an image named 0 last until they are cancelled."""
+    run = JobPrediction.run
+
+    def run_slowly(prediction: JobPrediction, job: Job, progress: Stage) -> dict[str, Any]:
+        while job.name == "0":
+            progress(0.1, 1)
+            time.sleep(0.02)
+        return run(prediction, job, progress)
+
+    patch.setattr(JobPrediction, "run", run_slowly)
+
+
+def test_each_result_has_an_address(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(serve(make_state()))
+    page.wait_for_selector("#welcome:not([hidden])")
+    for name in ("one", "two"):
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / f"{name}.png")
+        page.set_input_files("#files", tmp_path / f"{name}.png")
+        page.wait_for_selector(f"#viewer-title:has-text('{name}')")
+    page.go_back()
+    page.wait_for_selector("#viewer-title:has-text('one')")
     open_result(page)
-    assert page.is_visible("#planes")
-    page.select_option("#beside", "size 1")
-    page.wait_for_selector("#loading-beside", state="hidden")
-    page.click("[data-plane='0']")
-    page.fill("#slice-2", "3")
-    page.select_option("#beside", "")
+    page.click("#copy-link")
+    page.wait_for_selector("#copied:has-text('Copied')")
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.goto("about:blank")
+    page.goto(link)
+    open_result(page)
+    assert page.inner_text("#viewer-title") == "one", "not the newest"
+    page.click("button[aria-label='Remove one']")
+    page.wait_for_selector("#viewer", state="hidden")
+    page.evaluate("link => { location.href = link; }", link)
+    page.wait_for_selector("#message:has-text('not on the server any more')")
+    assert page.failures == []
+
+
+def test_strokes_stay_when_the_channel_changes(
+    page: Any, serve: Serve, make_state: MakeState, two_channel_model: Path, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"a_000{number}.png" for number in (0, 1)]
+    for number, file in enumerate(files):
+        Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) + 200 * number, (40, 1))).save(file)
+    page.goto(serve(make_state([two_channel_model], data=None)))
+    page.wait_for_selector("#welcome:not([hidden])")
+    page.set_input_files("#files", files)
+    open_result(page)
+    assert float(page.input_value("#high")) < 40
     page.click("#paint-start")
-    paint(page, (0.4, 0.4), (0.6, 0.5))
+    paint(page, (0.1, 0.1), (0.4, 0.1))
+    page.select_option("#channel", "1")
+    page.wait_for_selector("#low[min^='18']")  # its own window begins at 200
+    paint(page, (0.1, 0.9), (0.4, 0.9))
+    page.check("#unsaid")
     page.click("#save")
     page.wait_for_selector("#corrected li")
+    mask = np.asarray(Image.open(next((tmp_path / "served/corrections/toy/labels").iterdir())))
+    rows, _ = np.nonzero(mask != 255)
+    assert rows.min() < 8 and rows.max() > 32, "what was painted on both channels"
     assert page.failures == []
 
 
@@ -189,6 +232,9 @@ def test_a_large_image_is_shown_in_tiles_and_corrected_in_parts(
     page.wait_for_selector("#tiles-beside canvas")
     page.select_option("#beside", "")
     page.check("#outlines")
+    with page.expect_response("**/tiles/doubt/**") as answer:
+        page.check("#doubt")
+    assert answer.value.ok
     page.click("#closer")
     page.wait_for_selector("#paint-card")
     page.click("#paint-start")
@@ -209,15 +255,20 @@ def test_errors_are_one_sentence(page: Any, serve: Serve, make_state: MakeState,
     assert "notes.png: got" in page.inner_text("#message") and "{" not in page.inner_text("#message")
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_is_wider_than_the_page(page: Any, serve: Serve, make_state: MakeState, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 844})
+def test_nothing_is_wider_than_the_page(page: Any, serve: Serve, make_state: MakeState) -> None:
     page.goto(serve(make_state()))
     page.wait_for_selector("#welcome:not([hidden])")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    require_width(page)
     page.click("#sample")
     open_result(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    require_width(page)
+
+
+def require_width(page: Any) -> None:
+    """Require that nothing is wider than the page, on a desk and on a phone."""
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_server_with_tokens_asks_for_one(page: Any, serve: Serve, make_state: MakeState) -> None:

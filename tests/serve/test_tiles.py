@@ -88,6 +88,43 @@ def test_a_part_of_a_large_segmentation_is_read_by_itself(
     assert client.get(f"/v1/jobs/{job['id']}/view/image?box=4,12,0,7,0,1").status_code == 200
 
 
+def test_tiles_of_the_map_of_doubt_are_clear_where_the_network_is_sure(
+    large: tuple[TestClient, dict[str, Any], np.ndarray],
+) -> None:
+    client, job, _ = large
+    doubts = tifffile.imread(io.BytesIO(client.get(f"/v1/jobs/{job['id']}/uncertainty").content))
+    tile = take(client, job, "doubt/8/1_2.png")
+    assert np.array_equal(tile[..., 3] > 0, doubts[64:, 32:64] > tiles.SURE)
+    brightness = tile[..., :3].sum(axis=-1, dtype=int)[tile[..., 3] > 0]
+    order = np.argsort(doubts[64:, 32:64][tile[..., 3] > 0], kind="stable")
+    assert (np.diff(brightness[order]) >= -2).all(), "the more doubtful the brighter"
+
+
+@pytest.mark.parametrize("longest", [16, 64])
+def test_each_channel_has_its_own_window(
+    make_state: MakeState,
+    open_client: OpenClient,
+    two_channel_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    longest: int,
+) -> None:
+    monkeypatch.setattr(views, "LONGEST_SIDE", longest)
+    ramps = [np.tile(np.arange(40, dtype=np.uint8) + shift, (40, 1)) for shift in (0, 200)]
+    for number, ramp in enumerate(ramps):
+        Image.fromarray(ramp).save(tmp_path / f"a_{number:04d}.png")
+    client = open_client(make_state([two_channel_model], data=None))
+    job = predict(client, *sorted(tmp_path.glob("a_*.png")))
+    base = f"/v1/jobs/{job['id']}"
+    assert job["state"] == "done" and job["view"]["channels"] == 2
+    windows = [client.get(f"{base}/view/window?channel={channel}").json() for channel in (0, 1)]
+    assert windows[0][1] < 40 and windows[1][0] >= 200
+    first, second = (take(client, job, f"image/6/0_0.png?channel={channel}") for channel in (0, 1))
+    assert np.array_equal(first, second) and len(np.unique(first)) > 20, "each from its black to its white"
+    assert client.get(f"{base}/view/window?channel=2").status_code == 422
+    assert client.get(f"{base}/tiles/image/6/0_0.png?channel=2").status_code == 422
+
+
 @pytest.mark.parametrize(
     "place",
     [

@@ -59,6 +59,11 @@ class Case:
         """Whether the case is a part of its files, not all of them."""
         return self.plane is not None or self.area is not None
 
+    @property
+    def is_whole_files(self) -> bool:
+        """Whether its images are files, neither folders nor parts of files."""
+        return not self.is_part and not any(path.is_dir() for path in self.images)
+
     def absolute(self) -> Case:
         """Return it with absolute paths, for processes whose current folder is another."""
         images, labels = (tuple(path.absolute() for path in paths) for paths in (self.images, self.labels))

@@ -115,6 +115,8 @@ class Job(BaseModel):
     outside: list[str] = []
     """How the image is unlike those of the training."""
     view: View | None = None
+    can_correct: bool = True
+    """Whether corrections of it are saved: not of images that are folders or parts of files."""
 
     @property
     def is_done(self) -> bool:

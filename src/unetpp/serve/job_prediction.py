@@ -74,6 +74,7 @@ class JobPrediction:
             "notes": [*merge_remarks(remarks), *left_out, *predictor.doubts],
             "outside": merge_remarks([(case.id, way) for way in found.outside]),
             "view": make_view(source),
+            "can_correct": case.is_whole_files,
             "seconds_left": 0.0,
             "progress": 1.0,
         }

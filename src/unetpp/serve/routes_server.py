@@ -30,6 +30,8 @@ class ServerInfo(BaseModel):
     data: str
     """Name of these data; empty: none."""
     queued: int
+    room: int
+    """Jobs that the queue still takes."""
     has_run: bool
     """Whether it shows a training."""
     upload_bytes: int
@@ -77,12 +79,14 @@ def log_in(state: State, login: Login, request: Request, response: Response) -> 
 @router.get("/v1/server", tags=["server"], summary="Describe the server")
 def describe_server(state: State) -> ServerInfo:
     """Return what it offers."""
+    queued = state.store.count(JobState.QUEUED)
     return ServerInfo(
         version=__version__,
         models=len(state.shelf.list()),
         cases=len(state.cases),
         data=state.cases.name,
-        queued=state.store.count(JobState.QUEUED),
+        queued=queued,
+        room=max(0, state.limits.queued - queued),
         has_run=state.run is not None,
         upload_bytes=state.limits.upload_bytes,
         voxels=state.limits.voxels,

@@ -6,7 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from unetpp.formats.sources import ImageSource
 from unetpp.infer.overlay import find_outlines
 from unetpp.serve.job import Job, View
 from unetpp.serve.problems import Refused
-from unetpp.serve.views import is_color, measure_window
+from unetpp.serve.views import is_color, measure_window, require_channel
 
 if TYPE_CHECKING:
     from unetpp.serve.state import ServerState
@@ -30,6 +30,10 @@ OPEN_FILES = 6
 OVERVIEW = 2048
 """Pixels of the longest side of the overview from which the coarse tiles are cut."""
 SLAB_PIXELS = 2**24
+SURE = 0.02
+"""Entropy up to which a map of doubt shows nothing."""
+_INFERNO = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]
+"""Colors of that map of matplotlib at 0, 1/4, 1/2, 3/4 and 1."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class TileStyle:
     low: float | None
     """Intensities shown as black and white; None: by percentiles."""
     high: float | None
+    channel: int = 0
+    """That is shown of an image that is not in colors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,14 @@ class _Opened:
     """(C, rows, columns), every `step` pixels."""
     step: int
     """A power of two, as those of the levels: coarser ones are cut from the overview."""
-    window: tuple[float, float]
+    windows: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Of the channels that were shown."""
+
+    def find_window(self, channel: int) -> tuple[float, float]:
+        """Find the intensities of a channel that are shown as black and white; raises Refused."""
+        if channel not in self.windows:
+            self.windows[channel] = (0.0, 255.0) if is_color(self.source) else measure_window(self.source, channel)
+        return self.windows[channel]
 
 
 class TileCache:
@@ -68,7 +81,7 @@ class TileCache:
         """Draw a tile as PNG.
 
         Raises:
-            Refused: no such layer or tile.
+            Refused: no such layer, tile or channel, or no map of doubt.
         """
         width, height = view.shape[0], view.shape[1]
         levels = max(1, (max(width, height) - 1).bit_length())
@@ -80,14 +93,25 @@ class TileCache:
         if layer == "image":
             opened = self._open((job.id, layer), lambda: self._state.open_image(job))
             return _encode(_draw_image(_cut(opened, top, left, step), opened, style))
-        if layer != "labels":
-            raise Refused(404, "layer", repr(layer[:40]), "image or labels", "Choose one of them.")
-        path = self._state.require_file(job, self._state.require_size(job, style.size).file, "result")
+        if layer not in ("labels", "doubt"):
+            raise Refused(404, "layer", repr(layer[:40]), "image, labels or doubt", "Choose one of them.")
+        found = self._state.require_size(job, style.size)
+        if layer == "doubt":
+            path = self._state.require_file(job, found.uncertainty, "uncertainty")
+            opened = self._open((job.id, str(path)), lambda: open_image(path))
+            return _encode(_draw_doubt(_cut(opened, top, left, step)[0]))
+        path = self._state.require_file(job, found.file, "result")
         opened = self._open((job.id, str(path)), lambda: open_image(path))
         known = labels.make_labels(self._state.data_of(job))
         indices = known.encode(_cut(opened, top, left, step)[0], path)
         colors = [entry.color for entry in self._state.shelf.card(job.model).classes]
         return _encode(_draw_labels(indices, colors, style))
+
+    def find_window(self, job: Job, view: View, channel: int) -> tuple[float, float]:
+        """Find the intensities of a channel that are shown as black and white; raises Refused."""
+        if view.kind != "large image":
+            return measure_window(self._state.open_image(job), channel)
+        return self._open((job.id, "image"), lambda: self._state.open_image(job)).find_window(channel)
 
     def open_source(self, job: Job, view: View, path: Path | None = None) -> ImageSource:
         """Open the image of a job, or a file of its results; those of large images stay open, as for their tiles."""
@@ -116,9 +140,7 @@ class TileCache:
 
 def _open_overview(source: ImageSource) -> _Opened:
     step = 2 ** (-(-max(source.shape[1:]) // OVERVIEW) - 1).bit_length()
-    overview = _read_every(source, step)
-    window = (0.0, 255.0) if is_color(source) else measure_window(source)
-    return _Opened(source, overview, step, window)
+    return _Opened(source, _read_every(source, step), step)
 
 
 def _read_every(source: ImageSource, step: int) -> np.ndarray:
@@ -150,12 +172,25 @@ def _cut(opened: _Opened, top: int, left: int, step: int) -> np.ndarray:
 def _draw_image(pixels: np.ndarray, opened: _Opened, style: TileStyle) -> Image.Image:
     if is_color(opened.source) and style.low is None:
         return Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)))
-    low = opened.window[0] if style.low is None else style.low
-    high = opened.window[1] if style.high is None else style.high
-    shown = pixels if is_color(opened.source) else pixels[:1]
+    require_channel(opened.source, style.channel)
+    low, high = style.low, style.high
+    if low is None or high is None:
+        window = opened.find_window(style.channel)
+        low, high = window[0] if low is None else low, window[1] if high is None else high
+    shown = pixels if is_color(opened.source) else pixels[style.channel : style.channel + 1]
     scaled = 255 * np.clip((shown.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
-    found = np.moveaxis(np.nan_to_num(scaled).astype(np.uint8), 0, -1)
+    found = np.moveaxis(np.rint(np.nan_to_num(scaled)).astype(np.uint8), 0, -1)
     return Image.fromarray(np.ascontiguousarray(found if found.shape[-1] == 3 else found[..., 0]))
+
+
+def _draw_doubt(values: np.ndarray) -> Image.Image:
+    """Draw entropies, 0 to 1, in the colors that the viewer of volumes has for them; what is sure is clear."""
+    shown = np.clip(np.nan_to_num(values), 0, 1)
+    picture = np.empty((*shown.shape, 4), np.uint8)
+    for number, shades in enumerate(zip(*_INFERNO, strict=True)):
+        picture[..., number] = np.interp(shown, np.linspace(0, 1, len(shades)), shades)
+    picture[..., 3] = np.where(shown > SURE, 255, 0)
+    return Image.fromarray(picture, "RGBA")
 
 
 def _draw_labels(indices: np.ndarray, colors: list[str], style: TileStyle) -> Image.Image:

@@ -49,6 +49,12 @@ def is_color(source: ImageSource) -> bool:
     return source.shape[0] == 3 and source.dtype == np.uint8 and len(source.shape) == 3
 
 
+def require_channel(source: ImageSource, channel: int) -> None:
+    """Refuse a channel that an image does not have; raises Refused."""
+    if not 0 <= channel < source.shape[0]:
+        raise Refused(422, "channel", str(channel)[:80], f"0 to {source.shape[0] - 1}", "Change it.")
+
+
 def parse_box(text: str | None, shape: tuple[int, int, int]) -> Box:
     """Read a box of the page, "x0,x1,y0,y1,z0,z1"; None: the whole image.
 
@@ -82,8 +88,7 @@ def draw_image(source: ImageSource, box: str | None, step: int, channel: int) ->
         DataError: the file cannot be read.
     """
     grid = DisplayGrid.of(source.shape[1:], source.geometry)
-    if not 0 <= channel < source.shape[0]:
-        raise Refused(422, "channel", str(channel), f"0 to {source.shape[0] - 1}", "Change it.")
+    require_channel(source, channel)
     found = parse_box(box, grid.shape)
     in_color = is_color(source)
     blocks = []
@@ -176,11 +181,17 @@ def _with_slope(image: Any, slope: float) -> bytes:
     return bytes(raw)
 
 
-def measure_window(source: ImageSource) -> tuple[float, float]:
-    """Measure the intensities that are shown as black and white, over slabs that are spread over the first channel."""
+def measure_window(source: ImageSource, channel: int = 0) -> tuple[float, float]:
+    """Measure the intensities that are shown as black and white, over slabs that are spread over a channel.
+
+    Raises:
+        Refused: no such channel.
+        DataError: the file cannot be read.
+    """
+    require_channel(source, channel)
     blocks = [*slabs(source.shape[1:])]
     some = blocks[:: max(1, len(blocks) // 8)][:8]
-    values = np.concatenate([source.read(block)[0][..., ::4].reshape(-1) for block in some])
+    values = np.concatenate([source.read(block)[channel][..., ::4].reshape(-1) for block in some])
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0, 1)
     return float(low), float(high) if high > low else float(low) + 1

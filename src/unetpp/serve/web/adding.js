@@ -2,6 +2,7 @@
 
 import { getBytes, getJson, postForm } from "./api.js";
 import { $, make, replace, say } from "./dom.js";
+import { startSending } from "./sending.js";
 
 const CHANNEL = /_\d{4}(?=\.)/;
 const PARTS = /\.(mhd|raw|zraw|raw\.gz|nhdr|hdr|img|img\.gz)$/i;
@@ -24,18 +25,9 @@ function startForm(app) {
   return form;
 }
 
-async function addFiles(app, files) {
-  const problems = [];
-  for (const group of groupFiles(files)) {
-    const form = startForm(app);
-    for (const file of group) form.append("files", file, file.name);
-    try {
-      app.jobs.follow(await postForm("/v1/predict", form), true);
-    } catch (error) {
-      problems.push(error.message);
-    }
-  }
-  if (problems.length) say(problems.slice(0, 3).join(" "));
+/** What a browser cannot send, in one sentence; folders come as files without content. */
+function findFolders(items) {
+  return [...items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry?.isDirectory).map((entry) => entry.name);
 }
 
 async function addCase(app, name) {
@@ -44,19 +36,26 @@ async function addCase(app, name) {
   app.jobs.follow(await postForm("/v1/predict", form), true);
 }
 
-async function addSample(app) {
+async function addSample(app, addFiles) {
   const [first] = app.server.cases ? await getJson("/v1/cases?count=1") : [];
   if (first) return addCase(app, first.id);
   const { dims } = app.model(app.chosenModel());
   const sample = await getBytes(`/v1/sample?dims=${dims}`);
-  return addFiles(app, [new File([sample], dims === 2 ? "sample.png" : "sample.nii.gz")]);
+  return addFiles([new File([sample], dims === 2 ? "sample.png" : "sample.nii.gz")]);
 }
 
 export async function startAdding(app) {
   const drop = $("drop");
+  const send = startSending(app);
+  const addFiles = (files) =>
+    send(groupFiles(files).map((group) => {
+      const form = startForm(app);
+      for (const file of group) form.append("files", file, file.name);
+      return form;
+    }));
   $("files").onchange = async (event) => {
     const files = [...event.target.files];
-    await app.run(() => addFiles(app, files));
+    await app.run(() => addFiles(files));
     event.target.value = "";
   };
   for (const kind of ["dragenter", "dragover"]) {
@@ -71,10 +70,14 @@ export async function startAdding(app) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    const files = [...event.dataTransfer.files];
-    if (files.length) app.run(() => addFiles(app, files));
+    const folders = findFolders(event.dataTransfer.items);
+    const files = [...event.dataTransfer.files].filter((file) => !folders.includes(file.name));
+    app.run(async () => {
+      await addFiles(files);
+      if (folders.length) throw new Error(`${folders.join(", ")}: a folder cannot be dropped. Drop the files in it; serve an OME-Zarr image by \`--data\`; convert DICOM with dcm2niix.`);
+    });
   });
-  $("sample").onclick = () => app.run(() => addSample(app));
+  $("sample").onclick = () => app.run(() => addSample(app, addFiles));
   if (!app.server.cases) return;
   $("case-choice").hidden = false;
   $("data-name").textContent = app.server.data;

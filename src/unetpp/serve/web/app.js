@@ -10,10 +10,10 @@ import { startViewing } from "./viewing.js";
 
 const app = { models: [], server: null };
 
-/** Run what a person asked for; an error becomes one sentence. */
-app.run = async (work) => {
+/** Run what a person asked for; an error becomes one sentence, which stays when a result opens unasked. */
+app.run = async (work, isAsked = true) => {
   try {
-    say(null);
+    if (isAsked) say(null);
     return await work();
   } catch (error) {
     if (error.status === 401) askToken();
@@ -31,11 +31,21 @@ app.loadModels = async () => {
   replace($("model"), ...app.models.map((model) => make("option", { value: model.id }, model.name)));
   if (app.model(chosen)) $("model").value = chosen;
   $("model-choice").hidden = app.models.length < 2;
-  const [first] = app.models;
-  if (!first) return;
-  const names = first.classes.slice(1).map((each) => each.name).join(", ");
-  $("about").textContent = `${first.dims === 2 ? "Images" : "Volumes"}: finds ${names}. Learned from ${first.trained_on}.`;
+  describe();
 };
+
+/** Choose the model of what comes next, as a person does. */
+app.chooseModel = (id) => {
+  $("model").value = id;
+  $("model").dispatchEvent(new Event("change"));
+};
+
+function describe() {
+  const model = app.model(app.chosenModel());
+  if (!model) return;
+  const names = model.classes.slice(1).map((each) => each.name).join(", ");
+  $("about").textContent = `${model.dims === 2 ? "Images" : "Volumes"}: finds ${names}. Learned from ${model.trained_on}.`;
+}
 
 function askToken() {
   $("login").hidden = false;
@@ -59,6 +69,7 @@ async function start() {
 }
 
 $("message").querySelector("button").onclick = () => say(null);
+$("model").addEventListener("change", describe);
 $("login").onsubmit = (event) => {
   event.preventDefault();
   app.run(async () => {

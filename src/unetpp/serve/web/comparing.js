@@ -8,7 +8,7 @@ import { VolumeView } from "./volume_view.js";
 const POLL_MS = 700;
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-export function startComparing(app, view, { isTiled, query }) {
+export function startComparing(app, view, { isTiled, query, imagePath }) {
   const volume = new VolumeView($("canvas-beside"));
   const tiles = new TileView($("tiles-beside"));
   const beside = { job: null, size: null, classes: [] };
@@ -68,12 +68,12 @@ export function startComparing(app, view, { isTiled, query }) {
     $("tiles-beside").hidden = !isTiled();
     $("canvas-beside").hidden = isTiled();
     if (isTiled()) {
-      await tiles.load(job);
+      await tiles.load(job, view.channel, view.window);
       tiles.link(view.tiles);
     } else {
       const base = `/v1/jobs/${job.id}/view`;
       await volume.load({
-        image: `/v1/jobs/${view.job.id}/view/image?${query(view.size)}&channel=${$("channel").value || 0}`,
+        image: imagePath(),
         labels: [{ size, path: `${base}/labels?${query(size)}` }],
         isFlat: job.view.kind !== "volume",
         isColor: job.view.is_color,

@@ -118,7 +118,7 @@ export function startPainting(app, view) {
     const unpainted = $("unsaid").checked ? "unsaid" : "predicted";
     const saved = await post(`/v1/jobs/${job.id}/corrections`, { ...strokes, unpainted });
     stop();
-    $("model").value = job.model;
+    app.chooseModel(job.model);
     app.learning.saved(saved);
   }
 
@@ -139,9 +139,14 @@ export function startPainting(app, view) {
     if (!isOn || tool !== "remove") return;
     setTimeout(() => removeObject(volume.place.map(Math.round)), 50); // after NiiVue has moved its crosshair there
   });
+  /** Whether the arrow keys move the cross, not the image. */
+  function hasKeys() {
+    return isOn && tool !== "move";
+  }
+
   startPaintingKeys({
     volume,
-    isOn: () => isOn && tool !== "move",
+    isOn: hasKeys,
     paintAt(place) {
       if (tool === "remove") return removeObject(place);
       drawing.paintDisc(place, tool === "eraser" ? 0 : pen, Number($("pen-size").value));
@@ -173,5 +178,5 @@ export function startPainting(app, view) {
     if (suggesting.isOffered() && event.key === "Enter" && event.target.tagName !== "BUTTON") suggesting.take();
     if (suggesting.isOffered() && event.key === "Escape") suggesting.drop();
   });
-  return { stop, isOn: () => isOn, isDirty: () => isDirty };
+  return { stop, isOn: () => isOn, isDirty: () => isDirty, hasKeys };
 }

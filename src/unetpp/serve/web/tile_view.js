@@ -17,12 +17,17 @@ function loadLibrary() {
 export class TileView {
   constructor(element) {
     this.element = element;
+    this.asked = 0; // of several images the last one counts
   }
 
-  async load(job) {
+  /** Load a job, with a channel of its image and [darkest, brightest]; false: another one was asked for meanwhile. */
+  async load(job, channel, window) {
+    const number = (this.asked += 1);
     this.close();
     const OpenSeadragon = await loadLibrary();
+    if (number !== this.asked) return false;
     this.job = job;
+    this.channel = channel;
     this.viewer = OpenSeadragon({
       element: this.element,
       showNavigationControl: false,
@@ -30,14 +35,20 @@ export class TileView {
       maxZoomPixelRatio: 16,
       imageSmoothingEnabled: false,
       crossOriginPolicy: false,
-      tileSources: [this.makeSource("image", ""), this.makeSource("labels", "")],
+      tileSources: [this.makeSource("image", this.describe(window)), this.makeSource("labels", "")],
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     });
     await new Promise((resolve) => this.viewer.addOnceHandler("open", resolve));
     const { world } = this.viewer;
     this.layers = { image: world.getItemAt(0), labels: world.getItemAt(1) };
-    this.requests = { image: 0, labels: 0 };
+    this.requests = { image: 0, labels: 0, doubt: 0 };
     this.setOpacity(0.5);
+    this.viewer.canvas.setAttribute("aria-label", "The image with its segmentation: plus and minus zoom, arrow keys move");
+    return true;
+  }
+
+  describe([low, high]) {
+    return `?channel=${this.channel}&low=${low}&high=${high}`;
   }
 
   makeSource(layer, query) {
@@ -50,7 +61,7 @@ export class TileView {
   /** Draw the segmentation anew: at a size, with some classes, filled or as outlines. */
   showLabels(size, classes, outlines) {
     const shown = classes.filter((each) => each.shown).map((each) => each.index).join(",") || "0";
-    this.replaceLayer("labels", `?size=${encodeURIComponent(size)}&classes=${shown}&outlines=${outlines}`, { opacity: this.opacity });
+    this.replaceLayer("labels", `?size=${encodeURIComponent(size)}&classes=${shown}&outlines=${outlines}`, { opacity: this.opacity, index: 1 });
   }
 
   setOpacity(value) {
@@ -59,7 +70,29 @@ export class TileView {
   }
 
   setWindow(low, high) {
-    this.replaceLayer("image", `?low=${low}&high=${high}`, { index: 0 });
+    this.replaceLayer("image", this.describe([low, high]), { index: 0 });
+  }
+
+  async showChannel({ channel, window }) {
+    this.channel = channel;
+    this.setWindow(...window);
+  }
+
+  /** Show the map of doubt of a size; null: none. */
+  async showDoubt(size) {
+    if (size) return this.replaceLayer("doubt", `?size=${encodeURIComponent(size)}`, { opacity: 0.6 });
+    this.requests.doubt += 1;
+    if (this.layers.doubt) this.viewer.world.removeItem(this.layers.doubt);
+    this.layers.doubt = null;
+    return undefined;
+  }
+
+  zoomBy(factor) {
+    this.viewer.viewport.zoomBy(factor).applyConstraints();
+  }
+
+  zoomOut() {
+    this.viewer.viewport.goHome();
   }
 
   /** Replace a layer when the new one is there; of several requests the last one counts. */
@@ -71,7 +104,8 @@ export class TileView {
       tileSource: this.makeSource(layer, query),
       success: ({ item }) => {
         const isLast = number === this.requests[layer];
-        world.removeItem(isLast ? this.layers[layer] : item);
+        const old = isLast ? this.layers[layer] : item;
+        if (old) world.removeItem(old);
         if (isLast) this.layers[layer] = item;
         if (isLast && layer === "labels") item.setOpacity(this.opacity);
       },

@@ -3,6 +3,7 @@
 import { getJson } from "./api.js";
 import { $, formatDice, formatNumber, make, press, replace, say } from "./dom.js";
 import { startComparing } from "./comparing.js";
+import { startMoving } from "./moving.js";
 import { startPainting } from "./painting.js";
 import { TileView } from "./tile_view.js";
 import { VolumeView } from "./volume_view.js";
@@ -13,7 +14,7 @@ const CLOSE_VOLUME = 160;
 export function startViewing(app) {
   const volume = new VolumeView($("canvas"));
   const tiles = new TileView($("tiles"));
-  const view = { volume, tiles, job: null, box: null, classes: [], size: null };
+  const view = { volume, tiles, job: null, box: null, classes: [], size: null, channel: 0, window: null };
   const isTiled = () => view.job?.view.kind === "large image" && !view.box;
   const painting = startPainting(app, view);
   const mayLeave = () => !painting.isDirty() || confirm("What you painted is not saved. Leave it?");
@@ -23,7 +24,8 @@ export function startViewing(app) {
     if (view.box) parts.push(`box=${view.box.flat().join(",")}`);
     return parts.join("&");
   };
-  const comparing = startComparing(app, view, { isTiled, query });
+  const imagePath = () => `/v1/jobs/${view.job.id}/view/image?${query(view.size)}&channel=${view.channel}`;
+  const comparing = startComparing(app, view, { isTiled, query, imagePath });
   const shown = () => [isTiled() ? tiles : volume, ...comparing.shown()];
 
   async function load() {
@@ -32,26 +34,55 @@ export function startViewing(app) {
     $("tiles").hidden = !isTiled();
     $("canvas").hidden = isTiled();
     try {
-      view.window = job.view.is_color ? null : await getJson(`/v1/jobs/${job.id}/view/window`);
-      if (isTiled()) await tiles.load(job);
+      await measureWindow();
+      if (job !== view.job) return;
+      if (isTiled()) await tiles.load(job, view.channel, view.window);
       else {
-        const base = `/v1/jobs/${job.id}/view`;
-        const channel = $("channel").value || 0;
-        await volume.load({
-          image: `${base}/image?${query(view.size)}&channel=${channel}`,
-          labels: job.sizes.map(({ size }) => ({ size, path: `${base}/labels?${query(size)}` })),
+        const isLast = await volume.load({
+          image: imagePath(),
+          labels: job.sizes.map(({ size }) => ({ size, path: `/v1/jobs/${job.id}/view/labels?${query(size)}` })),
           isFlat: job.view.kind !== "volume",
           isColor: job.view.is_color,
           window: view.window,
           classes: view.classes,
         });
+        if (!isLast) return;
         if (view.size !== job.sizes.at(-1).size) await volume.showSize(view.size);
       }
+      if (job !== view.job) return;
       applyLayers();
       await comparing.reload();
     } finally {
-      $("loading").hidden = true;
+      if (job === view.job) $("loading").hidden = true;
     }
+  }
+
+  /** Take the window of the channel that is shown, and let the sliders reach beyond it. */
+  async function measureWindow() {
+    const { job, channel } = view;
+    const found = job.view.is_color ? [0, 255] : await getJson(`/v1/jobs/${job.id}/view/window?channel=${channel}`);
+    if (job !== view.job || channel !== view.channel) return; // a person has chosen another one meanwhile
+    view.window = found;
+    const span = found[1] - found[0];
+    ["low", "high"].forEach((id, number) => {
+      Object.assign($(id), { min: found[0] - span / 2, max: found[1] + span, step: span / 200 });
+      $(id).value = found[number];
+    });
+  }
+
+  /** Show another channel on the same grid; what is painted stays. */
+  async function showChannel() {
+    view.channel = Number($("channel").value);
+    const { job, channel } = view;
+    await measureWindow();
+    if (job !== view.job || channel !== view.channel) return;
+    const path = isTiled() ? null : imagePath();
+    await Promise.all(shown().map((each) => each.showChannel({ channel, path, window: view.window })));
+  }
+
+  function setWindow() {
+    view.window = [Number($("low").value), Number($("high").value)];
+    for (const each of shown()) each.setWindow(...view.window);
   }
 
   function applyLayers() {
@@ -82,10 +113,8 @@ export function startViewing(app) {
     $("dial").setAttribute("aria-valuetext", parts[0]);
     showDownloads(found);
     if (isTiled()) applyLayers();
-    else if (volume.indices) {
-      await volume.showSize(found.size);
-      if ($("doubt").checked) await showDoubt();
-    }
+    else if (volume.indices) await volume.showSize(found.size);
+    if ($("doubt").checked) await showDoubt();
   }
 
   const nameSize = (size, card) => `${card?.word ? `${card.word} (${size})` : size}${card?.is_recommended ? ", recommended" : ""}`;
@@ -141,17 +170,8 @@ export function startViewing(app) {
 
   function fillLayers() {
     const { job } = view;
-    const wide = view.window;
-    $("window").hidden = !wide;
-    if (wide) {
-      const span = wide[1] - wide[0];
-      for (const [id, value] of [["low", wide[0]], ["high", wide[1]]]) {
-        Object.assign($(id), { min: wide[0] - span / 2, max: wide[1] + span, step: span / 200 });
-        $(id).value = value;
-      }
-    }
     $("doubt").checked = false;
-    $("doubt-choice").hidden = !job.sizes.at(-1).uncertainty || isTiled();
+    $("doubt-choice").hidden = !job.sizes.at(-1).uncertainty;
     const volumes = job.view.kind === "volume";
     $("planes").hidden = !volumes;
     $("slices").hidden = !volumes;
@@ -166,10 +186,13 @@ export function startViewing(app) {
     $("closer").hidden = !coarse;
     $("whole").hidden = !view.box;
     $("paint-card").hidden = coarse;
+    $("paint-start").disabled = !job.can_correct;
+    $("paint-about").textContent = job.can_correct ? "Paint over what is wrong, class by class." : "An image that is a folder, or a part of a file, is corrected in a program of your own.";
     $("hint").textContent = volumes
       ? "Click or drag to move the planes; scroll for the next slice; drag with the right button to zoom."
       : "Scroll to zoom, drag with the right button or two fingers to move.";
     if (isTiled()) $("hint").textContent = "Scroll to zoom, down to single pixels; drag to move.";
+    $("hint").textContent += " Keys, in the image: plus and minus zoom, 0 shows all of it, arrows move it.";
   }
 
   function showPlace() {
@@ -177,7 +200,9 @@ export function startViewing(app) {
   }
 
   async function showDoubt() {
-    await volume.showDoubt($("doubt").checked ? `/v1/jobs/${view.job.id}/view/doubt?${query(view.size)}` : null);
+    const isWanted = $("doubt").checked;
+    if (isTiled()) await tiles.showDoubt(isWanted ? view.size : null);
+    else await volume.showDoubt(isWanted ? `/v1/jobs/${view.job.id}/view/doubt?${query(view.size)}` : null);
   }
 
   function showDownloads(found) {
@@ -187,17 +212,21 @@ export function startViewing(app) {
     found.probabilities.forEach((_, number) => links.push([`${base}/probabilities?${size}&number=${number}`, `Probability of ${view.classes[number]?.name}`]));
     if (found.uncertainty) links.push([`${base}/uncertainty?${size}`, "Map of doubt"]);
     links.push([`${base}/all`, "All sizes and tables (zip)"]);
+    $("copied").textContent = "";
     replace($("downloads"), ...links.map(([path, text]) => make("li", {}, make("a", { href: path, download: "" }, text))));
   }
 
   app.viewer = {
     isBusy: () => painting.isOn(),
     mayLeave,
+    /** The id of the job that is shown. */
+    shown: () => view.job?.id,
     async open(job) {
       painting.stop();
       view.job = job;
       view.box = null;
       view.size = job.sizes.at(-1).size;
+      view.channel = 0;
       $("viewer").hidden = false;
       $("panel").hidden = false;
       $("viewer-title").textContent = job.name;
@@ -215,6 +244,7 @@ export function startViewing(app) {
       fillDial();
       fillClasses();
       await load();
+      if (job !== view.job) return; // a person has gone on meanwhile
       fillLayers();
       await chooseSize(job.sizes.length - 1);
     },
@@ -247,11 +277,10 @@ export function startViewing(app) {
   $("outlines").onchange = applyLayers;
   $("doubt").onchange = () => app.run(showDoubt);
   for (const id of ["low", "high"]) {
-    const change = () => shown().forEach((each) => each.setWindow(Number($("low").value), Number($("high").value)));
-    $(id).oninput = () => !isTiled() && change();
-    $(id).onchange = change;
+    $(id).oninput = () => !isTiled() && setWindow();
+    $(id).onchange = setWindow;
   }
-  $("channel").onchange = () => app.run(load);
+  $("channel").onchange = () => app.run(showChannel);
   for (const button of $("planes").children) {
     button.onclick = () => {
       press($("planes").children, button);
@@ -262,6 +291,7 @@ export function startViewing(app) {
     const move = () => [0, 1, 2].map((each) => Number($(`slice-${each}`).value));
     $(`slice-${axis}`).oninput = () => shown().forEach((each) => each.moveTo(move()));
   }
+  startMoving({ shown, isPainting: painting.hasKeys });
   volume.moved = () => view.job?.view.kind === "volume" && showPlace();
   $("closer").onclick = () => app.run(openPart);
   $("whole").onclick = () =>

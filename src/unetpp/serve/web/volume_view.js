@@ -5,6 +5,9 @@ import { DRAG_MODE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from "/web/vendor
 import { getBytes } from "./api.js";
 
 const HEADER = 352;
+const LEAST_ZOOM = 0.5;
+const MOST_ZOOM = 64;
+const TURN = 50; // degrees, for the width of the image
 
 /** The voxels of an uncompressed NIfTI of class indices. */
 function readIndices(buffer) {
@@ -17,6 +20,7 @@ export class VolumeView {
     this.canvas = canvas;
     this.painted = () => {};
     this.moved = () => {};
+    this.asked = 0; // of several images the last one counts
   }
 
   async start() {
@@ -43,20 +47,25 @@ export class VolumeView {
     this.nv.onDrawingChanged = () => this.painted();
   }
 
-  /** Load an image; `paths` are those of the image and of the segmentation at each size. */
+  /** Load an image and its segmentation at each size; false: another one was asked for meanwhile. */
   async load({ image, labels, isFlat, isColor, window, classes }) {
+    const number = (this.asked += 1);
     await this.start();
-    this.closeDrawing();
+    const [pixels, first] = await Promise.all([getBytes(image), getBytes(labels.at(-1).path)]);
+    const range = isColor ? {} : { cal_min: window[0], cal_max: window[1] };
+    const shown = await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer: pixels, colormap: "gray", ...range });
+    const found = await NVImage.loadFromUrl({ url: "labels.nii", name: "labels.nii", buffer: first, opacity: 0.5 });
+    if (number !== this.asked) return false;
     const { nv } = this;
+    this.closeDrawing();
     while (nv.volumes.length) nv.removeVolume(nv.volumes.at(-1));
-    this.indices = new Map();
+    this.indices = new Map([[labels.at(-1).size, readIndices(first)]]);
     this.labelPaths = labels;
     this.isFlat = isFlat;
-    const [pixels, first] = await Promise.all([getBytes(image), getBytes(labels.at(-1).path)]);
-    this.indices.set(labels.at(-1).size, readIndices(first));
-    const range = isColor || !window ? {} : { cal_min: window[0], cal_max: window[1] };
-    nv.addVolume(await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer: pixels, colormap: "gray", ...range }));
-    nv.addVolume(await NVImage.loadFromUrl({ url: "labels.nii", name: "labels.nii", buffer: first, opacity: 0.5 }));
+    nv.addVolume(shown);
+    nv.addVolume(found);
+    this.colors = isColor ? shown.img.slice() : null;
+    if (isColor) this.setWindow(...window);
     this.size = labels.at(-1).size;
     this.color(classes);
     nv.opts.dragMode = isFlat ? DRAG_MODE.pan : DRAG_MODE.slicer3D;
@@ -66,6 +75,7 @@ export class VolumeView {
     if (!isFlat) this.moveTo(this.findFullest());
     // the other sizes follow, so that the slider shows each at once
     for (const each of labels.slice(0, -1)) this.fetchSize(each.size);
+    return true;
   }
 
   get isLoaded() {
@@ -133,9 +143,21 @@ export class VolumeView {
 
   setWindow(low, high) {
     const [image] = this.nv.volumes;
-    image.cal_min = low;
-    image.cal_max = Math.max(high, low + 1e-6);
+    const span = Math.max(high - low, 1e-6);
+    if (this.colors) {
+      // NiiVue has no window for colors
+      const table = Uint8ClampedArray.from({ length: 256 }, (_, value) => (255 * (value - low)) / span);
+      this.colors.forEach((value, place) => { image.img[place] = table[value]; });
+    } else Object.assign(image, { cal_min: low, cal_max: low + span });
     this.nv.updateGLVolume();
+  }
+
+  /** Show another channel of the image on the same grid: what is painted stays. */
+  async showChannel({ path, window }) {
+    const buffer = await getBytes(path);
+    const { img } = await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer });
+    this.nv.volumes[0].img.set(img);
+    this.setWindow(...window);
   }
 
   async showDoubt(path) {
@@ -157,6 +179,35 @@ export class VolumeView {
   moveTo(voxel) {
     this.nv.scene.crosshairPos = this.nv.vox2frac(voxel);
     this.nv.drawScene();
+  }
+
+  /** Zoom by a factor: an image around the middle of what is seen, a volume around the cross. */
+  zoomBy(factor) {
+    const { scene, opts } = this.nv;
+    const change = (zoom) => Math.max(LEAST_ZOOM, Math.min(MOST_ZOOM, zoom * factor));
+    if (opts.sliceType === SLICE_TYPE.RENDER) return this.nv.setScale(change(scene.volScaleMultiplier));
+    const [pan, zoom] = [scene.pan2Dxyzmm, scene.pan2Dxyzmm[3]];
+    // on the screen a place lies at zoom * place + pan
+    const middle = this.nv.frac2mm([0.5, 0.5, 0.5]);
+    const place = this.isFlat ? [0, 1, 2].map((axis) => (middle[axis] - pan[axis]) / zoom) : this.nv.frac2mm(scene.crosshairPos);
+    const next = change(zoom);
+    return this.nv.setPan2Dxyzmm([...[0, 1, 2].map((axis) => pan[axis] + (zoom - next) * place[axis]), next]);
+  }
+
+  /** Move what is seen by parts of the whole image along x, y, z; turn it in 3D. */
+  panBy(parts) {
+    const { scene, opts } = this.nv;
+    if (opts.sliceType === SLICE_TYPE.RENDER) {
+      return this.nv.setRenderAzimuthElevation(scene.renderAzimuth + TURN * parts[0], scene.renderElevation + TURN * parts[1]);
+    }
+    const [first, last] = [this.nv.frac2mm([0, 0, 0]), this.nv.frac2mm([1, 1, 1])];
+    const pan = [0, 1, 2].map((axis) => scene.pan2Dxyzmm[axis] - parts[axis] * (last[axis] - first[axis]));
+    return this.nv.setPan2Dxyzmm([...pan, scene.pan2Dxyzmm[3]]);
+  }
+
+  zoomOut() {
+    this.nv.setScale(1);
+    this.nv.setPan2Dxyzmm([0, 0, 0, 1]);
   }
 
   /** The voxel in the middle of the labeled ones. */
