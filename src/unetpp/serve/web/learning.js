@@ -94,7 +94,7 @@ export function startLearning(app) {
       const accepted = await post(`/v1/trainings/${current.id}/accept`);
       show(accepted);
       await app.loadModels();
-      $("model").value = accepted.new_model;
+      app.chooseModel(accepted.new_model);
       await list();
     });
   app.run(async () => {
