@@ -288,7 +288,7 @@ class DepthTable(Measured):
 
 
 MAX_DROP = 0.3
-"""Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, where the user says nothing."""
+"""Points (hundredths) of Dice that early exit may lose against the largest size, where the user says nothing."""
 
 
 class Rule(Measured):
@@ -409,7 +409,7 @@ class Notes(DepthTable):
     step: int | None = None
     mean: MeanScores = MeanScores()
     auto: tuple[Rule, ...] = ()
-    """Rules of `depth="auto"`, the most careful first."""
+    """Rules of early exit, the most careful first."""
     pruned_from_depth: int | None = None
     pruned_from_size: str | None = None
     """Name of the largest size of the network with shells from which this one was cut."""
