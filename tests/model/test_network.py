@@ -104,10 +104,8 @@ def test_a_pruned_network_is_independent_of_the_full_one() -> None:
 
 
 def test_sizes_have_the_names_that_commands_take() -> None:
-    network, x = (
-        small(topology="unet", widths=(4, 8, 12), norm="instance", shells=(0.5, 1)).eval(),
-        torch.zeros(1, 2, 9, 8),
-    )
+    fields = {"topology": "unet", "widths": (4, 8, 12), "norm": "instance", "block": "plain", "shells": (0.5, 1)}
+    network, x = small(**fields).eval(), torch.rand(1, 2, 9, 8)
     assert network.sizes.words == {"small": 2, "large": 4}
     with torch.no_grad():
         for given in ({"size": "2x2"}, {"size": "small"}, {"depth": "2x2"}):
