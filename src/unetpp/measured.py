@@ -191,6 +191,8 @@ class Costs(Measured):
     """Size of a model file of the network pruned to this depth; with shells it stores their zeros too."""
     gmacs: Annotated[float | None, Column("GMACs", ".2f", brief=False)] = None
     """10^9 multiply-adds of one tile, as executed: with shells those of their zeros too."""
+    exact_gmacs: Annotated[float | None, Column("GMACs, no zeros", ".2f", brief=False)] = None
+    """10^9 multiply-adds of one tile by weights that exist, as `parameters` counts them; null: there are no shells."""
     gbytes: float | None = None
     """10^9 bytes that operations read and write, in float32."""
     nodes: Annotated[int | None, Column("nodes", ",d", brief=False)] = None
