@@ -53,7 +53,7 @@ def count_exact_macs(network: UNetPlusPlus, image: Tensor, number: int | None = 
     absent = _list_absent(network, part, shell)
     if network.absent_weights:  # cut and loaded from a file, so that layers know no shells
         absent = {name: int((each.get_parameter("weight") == 0).sum()) for name, each in list_convolutions(part)}
-    copied, macs = copy.deepcopy(part).to("meta"), 0
+    copied, macs = copy.deepcopy(part).to("meta").eval(), 0
 
     def count(name: str, layer: Any, inputs: Sequence[Tensor], output: Tensor) -> None:
         nonlocal macs
