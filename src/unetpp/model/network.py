@@ -420,8 +420,9 @@ class UNetPlusPlus(nn.Module):
         if size is None and depth in self.head_depths:
             return int(depth)
         setting, sizes = choose_setting(depth, size), self.sizes
-        if size is not None or isinstance(depth, str):
-            return sizes.require(depth if size is None else size, setting, "this network")
+        name = depth if isinstance(depth, str) else size
+        if name is not None:
+            return sizes.require(name, setting, "this network")
         expected = f"{sizes.describe()}, the {sizes.noun}s of this network"
         if self.shells > 1:
             expected += f", or one of their numbers {list(self.head_depths)} (`head_depths`)"
