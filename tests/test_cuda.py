@@ -21,8 +21,10 @@ from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.plan import AugmentPlan
 from unetpp.runtime import cuda
 from unetpp.runtime.cuda import CudaNetwork
+from unetpp.sizes import list_growth
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import BatchMaker, prefetch
+from unetpp.train.growth import Growth
 from unetpp.train.step import TrainingStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -56,6 +58,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ensemble": {"topology": "unet_e", "fusion": "mean"},
     "residual": {"norm": "layer", "block": "residual"},
     "paper": {"preset": "paper"},
+    "shells": {"topology": "unet", "widths": (16, 32, 48), "shells": (8, 16)},
+    "shells 3D": {"dims": 3, "widths": (4, 8, 8), "shells": (0.5, 1), "norm": "instance"},
+    "three shells": {"widths": (32, 32, 64), "shells": (8, 16, 32), "norm": "batch"},
 }
 
 
@@ -68,7 +73,7 @@ def test_recorded_networks_answer_as_the_cpu_does(fields: dict[str, Any], precis
         for seed in range(4)
     ]
     recorded = CudaNetwork(trained_like(**fields).cuda(), precision)
-    for depth in (1, None):
+    for depth in (network.head_depths[0], None):
         for image in images:  # the first is run, the second recorded, the others replayed
             with torch.inference_mode():
                 expected = network(image, depth=depth)
@@ -76,9 +81,10 @@ def test_recorded_networks_answer_as_the_cpu_does(fields: dict[str, Any], precis
             assert float((got - expected).norm() / expected.norm()) < tolerance
 
 
-def test_every_head_is_recorded() -> None:
-    network = trained_like()
-    recorded = CudaNetwork(trained_like().cuda(), "fp32")
+@pytest.mark.parametrize("name", ["default", "shells", "three shells"])
+def test_every_head_is_recorded(name: str) -> None:
+    network = trained_like(**NETWORKS[name])
+    recorded = CudaNetwork(trained_like(**NETWORKS[name]).cuda(), "fp32")
     image = torch.randn(1, 1, 24, 24)
     with torch.inference_mode():
         expected = network(image, heads=True)
@@ -88,6 +94,19 @@ def test_every_head_is_recorded() -> None:
     assert found.depths == expected.depths
     for got, wanted in zip(found.logits, expected.logits, strict=True):
         torch.testing.assert_close(got.cpu(), wanted, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["shells", "shells 3D", "three shells"])
+def test_a_pass_that_grows_through_the_sizes_gives_each_as_the_cpu_does(name: str) -> None:
+    network = trained_like(**NETWORKS[name])
+    runner = CudaNetwork(trained_like(**NETWORKS[name]).cuda(), "fp32")
+    image = torch.randn(3, 1, *(19, 22, 20)[: NETWORKS[name].get("dims", 2)])
+    with torch.inference_mode():
+        expected, forward_pass = network(image, heads=True), runner.start_forward(image.cuda())
+        for number in list_growth(network.head_depths, network.depth):
+            wanted = expected.at(number)
+            got = forward_pass.logits(number).float().cpu()
+            assert float((got - wanted).norm() / wanted.norm()) < 2e-3
 
 
 def test_predictions_are_those_of_the_cpu() -> None:
@@ -116,6 +135,30 @@ def test_recorded_steps_are_those_of_torch(ignored: int | None) -> None:
             if ignored is not None:
                 labels[:, :, : 2 * number] = ignored  # other voxels in each batch
             found.append(step((images, labels), number, 0.0))
+        return found
+
+    assert losses(True) == pytest.approx(losses(False), rel=0.02)
+    assert losses(True)[-1] < losses(True)[0]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_recorded_steps_of_a_network_that_grows_are_those_of_torch(optimizer: str) -> None:
+    def losses(record: bool) -> list[float]:
+        settings = {"train.warmup": 0, "train.growth": (0.5,), "train.distillation": True, "train.optimizer": optimizer}
+        fields = {"widths": (8, 16, 24), "shells": (0.5, 1), "norm": "instance"}
+        plan = small_plan(settings=settings, **fields)
+        growth, device, found = Growth(plan.model, plan.train), torch.device("cuda"), []
+        torch.manual_seed(0)
+        whole = build_from_plan(plan.model)
+        network = growth.cut(whole, 0)
+        for phase in range(growth.last + 1):
+            first = 10 * phase
+            network = growth.grow(network, whole, phase) if phase else network
+            step = TrainingStep(network, growth.plan_phase(phase), plan.train, device, record=record, first=first)
+            for number in range(first, first + 10):
+                images = torch.randn(2, 1, 24, 24, generator=torch.Generator().manual_seed(number))
+                found.append(step((images, (images > 0).long()), number, number / 20))
+            network = step.network
         return found
 
     assert losses(True) == pytest.approx(losses(False), rel=0.02)

@@ -1,32 +1,38 @@
 """Compare two forms of a network with shells: dense layers whose outer-to-inner weights are zero, and parts.
 
 python -m benchmarks.network.shells [--out FILE] [--topologies unet unet++] [--images tile batch volume]
-                                    [--firsts 16 32] [--kinds torch training openvino] [--rounds 5]
+                                    [--firsts 16 32] [--kinds torch training openvino onnxruntime]
+                                    [--rounds 5]
 
 The dense form computes all shells of a layer in one convolution, the other one the rows of each shell by themselves.
 In inference the parts grow from the inner size at full depth to the whole network, step by step; a training step is
 forward and backward of all heads. The forms take turns in each round. Times are CPU seconds of one thread, which other
 programs on the machine hardly change; the table has ratios of medians to that of the dense form.
-Each row: the innermost size, cut; each step of growth; their sum.
+Each row: the innermost size, cut; each step of growth; their sum. ONNX Runtime runs all steps as one graph.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from unetpp.errors import MissingExtraError, optional_package
 from unetpp.model.build import build_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.runtime.device import keep_freed_memory
-from unetpp.runtime.openvino import OpenVinoNetwork
+from unetpp.runtime.exported_file import load_onnxruntime
+from unetpp.runtime.openvino import OpenVinoNetwork, replace_group_norms
 
 SHELLS = {16: (8, 16), 32: (8, 16, 32)}
 """Shells by width of level 0."""
@@ -65,7 +71,11 @@ def measure_all(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     topology=topology, first_width=first, shells=SHELLS[first], dims=x.ndim - 2, in_channels=x.shape[1]
                 ).eval()
                 for kind in options.kinds:
-                    forms = KINDS[kind](network, x)
+                    try:
+                        forms = KINDS[kind](network, x)
+                    except MissingExtraError as error:
+                        print(f"{kind} is skipped: {error}", file=sys.stderr)
+                        continue
                     found = measure(forms, options.rounds)
                     yield {"topology": topology, "shells": SHELLS[first], "image": image, "kind": kind, **found}
 
@@ -124,10 +134,49 @@ def make_training(network: UNetPlusPlus, x: Tensor) -> Forms:
     }
 
 
+class _Parts(nn.Module):
+    """All steps of growth at full depth, as one graph."""
+
+    def __init__(self, network: UNetPlusPlus, sizes: list[int]) -> None:
+        super().__init__()
+        self.network, self.sizes = network, sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        forward_pass = self.network.start_forward(x)
+        return [forward_pass.logits(number) for number in self.sizes][-1]
+
+
+def make_onnxruntime(network: UNetPlusPlus, x: Tensor) -> Forms:
+    sizes = [number for number in network.head_depths if network._size(number).depth == network.depth]
+    fast = replace_group_norms(network)
+    modules = {"dense": fast, "inner": replace_group_norms(network.prune(sizes[0])), "parts": _Parts(fast, sizes)}
+    runs = {name: open_in_onnxruntime(module.eval(), x) for name, module in modules.items()}
+    with torch.no_grad():
+        expected = network(x)
+    for name in ("dense", "parts"):
+        torch.testing.assert_close(torch.from_numpy(runs[name]()), expected, rtol=1e-3, atol=1e-3)
+    return {name: lambda run=run: time_steps(run) for name, run in runs.items()}
+
+
+def open_in_onnxruntime(module: nn.Module, x: Tensor) -> Callable[[], Any]:
+    """Convert a module to ONNX; returns what runs it on an image, on one thread."""
+    onnxruntime = load_onnxruntime()
+    with optional_package("onnxscript", "export", "a network in the format ONNX"):
+        import onnxscript  # noqa: F401
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns about itself
+        program: Any = torch.onnx.export(module, (x,), dynamo=True, input_names=["image"], verbose=False)
+    file, options = io.BytesIO(program.model_proto.SerializeToString()), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"image": x.numpy()})[0]
+
+
 KINDS: dict[str, Callable[[UNetPlusPlus, Tensor], Forms]] = {
     "torch": lambda network, x: make_inference(network, network, x),
     "training": make_training,
     "openvino": lambda network, x: make_inference(OpenVinoNetwork(network, "fp32"), network, x),
+    "onnxruntime": make_onnxruntime,
 }
 
 

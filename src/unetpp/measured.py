@@ -191,6 +191,8 @@ class Costs(Measured):
     """Size of a model file of the network pruned to this depth; with shells it stores their zeros too."""
     gmacs: Annotated[float | None, Column("GMACs", ".2f", brief=False)] = None
     """10^9 multiply-adds of one tile, as executed: with shells those of their zeros too."""
+    exact_gmacs: Annotated[float | None, Column("GMACs, no zeros", ".2f", brief=False)] = None
+    """10^9 multiply-adds of one tile by weights that exist, as `parameters` counts them; null: there are no shells."""
     gbytes: float | None = None
     """10^9 bytes that operations read and write, in float32."""
     nodes: Annotated[int | None, Column("nodes", ",d", brief=False)] = None
@@ -288,7 +290,7 @@ class DepthTable(Measured):
 
 
 MAX_DROP = 0.3
-"""Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, where the user says nothing."""
+"""Points (hundredths) of Dice that early exit may lose against the largest size, where the user says nothing."""
 
 
 class Rule(Measured):
@@ -409,7 +411,7 @@ class Notes(DepthTable):
     step: int | None = None
     mean: MeanScores = MeanScores()
     auto: tuple[Rule, ...] = ()
-    """Rules of `depth="auto"`, the most careful first."""
+    """Rules of early exit, the most careful first."""
     pruned_from_depth: int | None = None
     pruned_from_size: str | None = None
     """Name of the largest size of the network with shells from which this one was cut."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +13,8 @@ from unetpp.settings import Axes, Frozen, Positive, PositiveFloat, require
 from unetpp.sizes import list_sizes, name_size
 
 Norm = Literal["batch", "instance", "group", "layer", "none"]
+MOST_PARTS = 4
+"""Widths that are divided into more parts than these would be too wide to propose."""
 
 
 class ModelPlan(Frozen):
@@ -44,7 +46,7 @@ class ModelPlan(Frozen):
     """Channels of the nested nodes X[i, j > 0] for i = 0..depth - 1; null: those of `widths`."""
     node_widths: dict[Annotated[str, Field(pattern=r"^\d+_\d+$")], Positive] = Field(default_factory=dict)
     """Channels of single nodes: {"0_4": 32} sets X[0, 4]."""
-    shells: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
+    shells: tuple[PositiveFloat, ...] = (1.0,)
     """Nested widths that one network holds, as fractions of every node's channels (0.5, 1) or as channels of level 0
     (8, 16), which set how wide the network is, the inner one first; (1,): one width. An inner shell never reads an
     outer one."""
@@ -215,13 +217,16 @@ class ModelPlan(Frozen):
         widths = {*self.widths, *(self.nested_widths or ()), *self.node_widths.values(), *(self.up_widths or ())}
         hidden = {max(1, round(width * self.hidden_fraction)) for width in widths}
         unit = 8 if "group" in norms and groups is None else 1
+        first = self.widths[0]
         require(
             (
-                shells[-1] == 1 and list(shells) == sorted(set(shells)),
+                shells[-1:] == (1,) and list(shells) == sorted(set(shells)),
                 "model.shells",
-                "rising numbers: fractions up to 1, or channels up to model.widths[0]",
+                f"rising numbers: fractions up to 1, or channels up to {first}, which is model.widths[0]",
             ),
-            *_check_shells(sorted(widths | hidden), shells, unit),
+            *_check_shells(
+                sorted(widths | hidden), shells, unit, _propose_shells(widths | hidden, shells, unit, first)
+            ),
             (
                 groups is None or all(abs(n - round(n)) < 1e-6 for n in (groups * shell for shell in shells)),
                 "model.norm_groups",
@@ -253,12 +258,33 @@ class ModelPlan(Frozen):
         return self
 
 
-def _check_shells(widths: Sequence[int], shells: Sequence[float], unit: int) -> Iterator[tuple[bool, str, str]]:
+def _propose_shells(widths: Collection[int], shells: Sequence[float], unit: int, first: int) -> str:
+    """Propose shells near to the wanted ones that fit the widths of all layers, or widths where there are none.
+
+    Args:
+        widths: of all layers.
+        shells: wanted, as fractions.
+        unit: channels of which each shell is to be a multiple.
+        first: width of level 0.
+    """
+    shared = math.gcd(*widths)
+    count = shared // unit if shared % unit == 0 else 1
+    near = sorted({min(max(round(shell * count), 1), count) for shell in shells} | {count})
+    if count > 1:
+        near = near if len(near) > 1 else [count // 2, count]
+        return f"({', '.join(f'{first * each / count:g}' for each in near)}) would fit"
+    parts = math.lcm(*(Fraction(shell).limit_denominator(1000).denominator for shell in shells))
+    if parts <= MOST_PARTS:
+        return f"nodes of multiples of {unit * parts} channels (model.widths) fit"
+    return f"with model.widths of multiples of {2 * unit} channels (0.5, 1) would fit"
+
+
+def _check_shells(
+    widths: Sequence[int], shells: Sequence[float], unit: int, fitting: str
+) -> Iterator[tuple[bool, str, str]]:
     """List a condition for each width of a layer: all of its shells are multiples of `unit` channels."""
     kinds = f"multiples of {unit} channels, groups of model.norm" if unit > 1 else "whole numbers of channels"
-    multiple = unit * math.lcm(*(Fraction(shell).limit_denominator(1000).denominator for shell in shells))
     for width in widths:
         wrong = [shell for shell in shells if abs(width * shell - unit * round(width * shell / unit)) > 1e-6]
         found = ", ".join(f"shell {shell:g} has {width * shell:g} of {width}" for shell in wrong)
-        fitting = f"nodes of multiples of {multiple} channels (model.widths) fit"
         yield not wrong, "model.shells", f"{kinds}, in each shell: {found}; {fitting}"

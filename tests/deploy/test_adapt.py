@@ -126,8 +126,9 @@ def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
         UsageError, match=r"max_drop: got 0\.05 .* at least 0\.10.* or choose a `depth`, one of \[1, 2\]"
     ):
         choose_rule(rules, 0.05, "m", SizeNames.of_depths((1, 2)))
-    with pytest.raises(UsageError, match="Run `unetpp adapt m` once, which finds for each"):
-        choose_rule([], 1, "m", SizeNames.of_depths((1, 2)))
+    for setting in ("depth", "size"):
+        with pytest.raises(UsageError, match=f"{setting}: got auto.* Run `unetpp adapt m` once, which finds for each"):
+            choose_rule([], 1, "m", SizeNames.of_depths((1, 2)), setting)
 
 
 def make_rule(time: float, *tiles: int, most: float = 0.001) -> Rule:

@@ -65,6 +65,7 @@ def test_the_repository_says_what_it_is_and_no_path(make_model: Callable[..., Pa
     unetpp.HubModel(model).save_pretrained(tmp_path / "repository")
     card = (tmp_path / "repository" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: unetpp\n")
+    assert "\n- unet++\n- 2d\n- image-segmentation\n" in card
     assert "## Licence" in card
     config = (tmp_path / "repository" / "config.json").read_text()
     assert json.loads(config)["plan"]["model"]["depth"] == 2

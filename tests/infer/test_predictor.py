@@ -516,8 +516,14 @@ def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"uncertainty: got {got}"):
             one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions(depth, uncertainty="disagreement"))
     one.rules = (Rule(doubts=[None], dice_lost=0.0, time=1.0),)
-    with pytest.raises(UsageError, match='disagreement with `depth="auto"`'):
-        one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions("auto", uncertainty="disagreement"))
+    for given in ("depth", "size"):
+        options = PredictOptions(**{given: "auto"}, uncertainty="disagreement")
+        with pytest.raises(UsageError, match=f'disagreement with `{given}="auto"`'):
+            one.predict_files([tmp_path / "a.png"], tmp_path / "out", options)
+    one.rules = ()
+    for given in ("depth", "size"):
+        with pytest.raises(UsageError, match=f"{given}: got auto for"):
+            one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions(**{given: "auto"}))
     assert not (tmp_path / "out").exists()
     for depth, tta in ((1, True), (2, False), ("mean", False)):
         one.predict_files(

@@ -100,6 +100,7 @@ def test_a_size_is_measured_as_it_is_deployed(
     rows = table.depths
     assert [(row.depth, row.channels) for row in rows.values()] == [(1, 2), (2, 2), (1, 4), (2, 4)]
     assert [row.nodes for row in rows.values()] == [3, 6, 3, 6]
+    assert rows[2].exact_gmacs == rows[2].gmacs and rows[4].exact_gmacs < rows[4].gmacs
     assert rows[2].gmacs == count_macs_and_bytes(cut[2], torch.zeros(1, 1, 32, 32))[0] < 0.5 * rows[4].gmacs
     assert table.mean_of_heads and table.mean_of_heads.nodes == 6
 

@@ -103,6 +103,29 @@ def test_a_pruned_network_is_independent_of_the_full_one() -> None:
     assert network.heads["1"].weight.any()
 
 
+def test_sizes_have_the_names_that_commands_take() -> None:
+    fields = {"topology": "unet", "widths": (4, 8, 12), "norm": "instance", "block": "plain", "shells": (0.5, 1)}
+    network, x = small(**fields).eval(), torch.rand(1, 2, 9, 8)
+    assert network.sizes.words == {"small": 2, "large": 4}
+    with torch.no_grad():
+        for given in ({"size": "2x2"}, {"size": "small"}, {"depth": "2x2"}):
+            assert torch.equal(network(x, **given), network(x, depth=2))
+            assert torch.equal(network.prune(**given)(x), network.prune(2)(x))
+        for size in (2, "2", "Large"):  # a depth alone is of the whole width, as in commands
+            assert torch.equal(network(x, size=size), network(x, depth=4))
+    sizes = r"one of small \(2x2\), large \(2x4\), the sizes of this network"
+    with pytest.raises(UsageError, match=rf"size: got '2x3'; expected {sizes}\. "):
+        network.prune(size="2x3")
+    with pytest.raises(UsageError, match=rf"depth: got 1; expected {sizes}, or one of their numbers \[2, 4\]"):
+        network(x, depth=1)
+    with pytest.raises(UsageError, match="`depth`, `size`: got both"):
+        network(x, depth=2, size="small")
+    with pytest.raises(UsageError, match=r"depth: got 3; expected one of \[2, 4\], the numbers of these heads"):
+        network(x, heads=True).at(3)
+    with pytest.raises(UsageError, match=r"size: got '4x8'; expected one of \[1, 2\], the depths of this network"):
+        small().prune(size="4x8")
+
+
 def test_a_depth_without_head_is_refused() -> None:
     with pytest.raises(UsageError, match=r"expected one of \[1, 2\]"):
         small()(torch.randn(1, 2, 8, 8), depth=3)

@@ -16,12 +16,20 @@ from unetpp.deploy.export.graph import SizeProbabilities
 from unetpp.deploy.prune import prune_file
 from unetpp.errors import ModelFileError
 from unetpp.measure import depth_table
+from unetpp.measure.roofline import count_macs_and_bytes
 from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.file import load_model, read_tensors, save_model, write_tensors
 from unetpp.model.header import read_header, read_safetensors_header
 from unetpp.model.shells import separate_shells
-from unetpp.model.weight_count import count_parameters, count_size_weights, count_weights
+from unetpp.model.weight_count import (
+    count_exact_macs,
+    count_parameters,
+    count_size_weights,
+    count_weights,
+    list_convolutions,
+)
 from unetpp.size_names import SizeNames
+from unetpp.sizes import find_size
 
 
 @given(fields=networks)
@@ -42,6 +50,29 @@ def test_weights_that_exist_are_those_that_are_not_masked(fields: dict[str, Any]
         assert count_size_weights(network, number) == count(network.prune(number))
         kept = network.prune(number, keep_heads=True)
         assert count_weights(kept) == count(kept)
+
+
+@given(fields=networks)
+@settings(max_examples=5, deadline=None)
+def test_multiply_adds_are_those_of_the_weights_that_exist(fields: dict[str, Any]) -> None:
+    """Counted by weights that are not zero; of an inner size, which has no zeros, they are those that are executed."""
+    network = shelled(**fields)
+    image = torch.zeros(1, 3, *(12, 9, 7)[: fields["dims"]])
+    for number in network.head_depths:
+        pruned, found = network.prune(number), 0
+        size, executed = find_size(number, network.depth), round(1e9 * count_macs_and_bytes(pruned, image)[0])
+
+        def count(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            nonlocal found
+            found += int(layer.weight.count_nonzero()) * (inputs[0] if layer.transposed else output)[:, 0].numel()
+
+        for _, layer in list_convolutions(pruned):
+            layer.register_forward_hook(count)
+        with torch.no_grad():  # gradients are recorded by parts of the input, in other calls
+            pruned(image)
+        assert count_exact_macs(network, image, number) == found
+        assert found == executed if size.shell == 0 else found < executed
+    assert count_exact_macs(network, image) >= found
 
 
 @pytest.mark.parametrize(("shells", "share"), [((0.5, 1), 0.75), ((0.25, 0.5, 1), 0.6875), ((1,), 1)])

@@ -97,10 +97,14 @@ def test_images_grow_from_the_inside_where_that_saves_time(dims: int, share: flo
     assert growth.reason
 
 
-def test_the_mean_step_is_that_of_both_phases() -> None:
-    seconds = average_seconds(2.0, 0.25, (0.5,))
+def test_the_mean_step_is_that_of_all_phases() -> None:
+    seconds = average_seconds(2.0, [0.25], (0.5,))
     assert 100 / seconds == pytest.approx(50 / 0.5 + 50 / 2.0)
-    assert average_seconds(2.0, 0.25, ()) == average_seconds(2.0, None, (0.5,)) == 2.0
+    of_three = average_seconds(2.0, [0.25, 0.5], (0.4, 0.7))
+    assert 100 / of_three == pytest.approx(40 / 0.5 + 30 / 1.0 + 30 / 2.0)
+    from_the_second = average_seconds(2.0, [0.25, 0.5], (0.4,))  # the two inner ones together, then all
+    assert 100 / from_the_second == pytest.approx(40 / 1.0 + 60 / 2.0)
+    assert average_seconds(2.0, [0.25], ()) == average_seconds(2.0, [], (0.5,)) == 2.0
 
 
 @pytest.mark.parametrize(

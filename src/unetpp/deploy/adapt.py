@@ -1,4 +1,4 @@
-"""Early exit: rules of `depth="auto"`, fitted on the validation cases of a run.
+"""Early exit: rules of `size="auto"`, fitted on the validation cases of a run.
 
 A rule is a limit of uncertainty for each depth, with the Dice that it loses and the time that it saves on this machine.
 In a network with shells, depths stand for the numbers of the sizes in `Predictor.growth`.

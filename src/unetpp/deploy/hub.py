@@ -14,6 +14,7 @@ from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.hub_file import download
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.header import read_header
+from unetpp.plan import ModelPlan
 from unetpp.run_folder import MODEL, find_model_file
 from unetpp.size_names import SizeNames
 
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 METADATA = """---
 library_name: unetpp
 pipeline_tag: image-segmentation
-tags: [unet++, image-segmentation, medical-imaging, microscopy, model_hub_mixin]
+tags: [{tags}]
 ---
 
 """
+TAGS = ("image-segmentation", "medical-imaging", "microscopy", "model_hub_mixin")
 
 
 class HubModel(ModelHubMixin):
@@ -85,7 +87,7 @@ class HubModel(ModelHubMixin):
         usage = f"Contains every {noun}: {usage}, {f'{first} to {rest[-1]}' if rest else f'its only {noun}'}"
         sizes = SizeNames((plan.predict.depth,), plan.model.depth, plan.model.shell_channels)
         card = write_card(Path(MODEL), plan, sizes, [self.header.notes], [usage], self._license)
-        return ModelCard(METADATA + card)
+        return ModelCard(METADATA.format(tags=", ".join(_list_tags(plan.model))) + card)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         target = save_directory / MODEL
@@ -93,3 +95,9 @@ class HubModel(ModelHubMixin):
             shutil.copyfile(self.file, target)
         config = {"library_name": "unetpp", "plan": self.header.plan.model_dump(mode="json")}
         write_json(save_directory / "config.json", config)
+
+
+def _list_tags(model: ModelPlan) -> list[str]:
+    """List the tags of a model: which network it is, its axes, how its sizes are nested, and what all have."""
+    nested = ["nested-widths"] if len(model.shells) > 1 else []
+    return [model.topology.replace("_", "-"), f"{model.dims}d", *nested, *TAGS]

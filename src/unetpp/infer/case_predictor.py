@@ -179,7 +179,7 @@ class CasePredictor(ABC):
             depth: depth of the head, with shells of the whole width; "mean": the mean of all heads (the accurate
                 mode); "auto": for each tile the first depth that is certain; "all" depths; None: the plan's.
             probabilities: return a `Prediction`, with the probability of every class and the confidence.
-            size: instead of `depth`: name of a size, such as "small" or "4x8", or a depth.
+            size: instead of `depth`: name of a size, such as "small" or "4x8", a depth, or one of the words of `depth`.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
             axes: letter of each axis of an array in its order, such as "YXC", with B for that of the images; None:
                 the channels are the first or the last axis, which is of as many as the model has. Three gray images in

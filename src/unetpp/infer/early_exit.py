@@ -26,7 +26,7 @@ def estimate_uncertainty(logits: Tensor, coding: TensorCoding = CLASSES) -> Tens
     return (1 - best).sum(dim=1) / is_foreground.sum(dim=1).clamp(min=MIN_FOREGROUND * best.shape[1])
 
 
-def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeNames) -> Rule:
+def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeNames, setting: str = "depth") -> Rule:
     """Choose the fastest rule among those that lose at most `max_drop`, by the upper end of the interval over cases.
 
     Args:
@@ -34,6 +34,7 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeN
         max_drop: points (hundredths) of Dice that may be lost against the deepest head.
         model: name of the model, for errors.
         sizes: those of the model, for errors.
+        setting: in which "auto" was given, `size` or `depth`, for errors.
 
     Raises:
         UsageError: the model has no rules, or none that loses so little.
@@ -41,7 +42,7 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeN
     if not rules:
         find = f"Run `{write_command('adapt', model)}` once, which finds for each {sizes.noun} when it may stop"
         got, expected = f"auto for {model}", "a model that was adapted to it"
-        raise UsageError("depth", got, expected, f"{find}; or choose a {sizes.noun}, {sizes.describe()}.")
+        raise UsageError(setting, got, expected, f"{find}; or choose a {sizes.noun}, {sizes.describe()}.")
     chosen = find_rule(rules, max_drop)
     if chosen is None:
         fewest = min(rule.points_at_worst for rule in rules)

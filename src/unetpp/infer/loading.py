@@ -33,7 +33,7 @@ def load(
         device: auto, cpu, cuda or cuda:K.
         backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
             CPU where it is installed and faster.
-        max_drop: points (hundredths) of Dice that `depth="auto"` may lose.
+        max_drop: points (hundredths) of Dice that early exit (`size="auto"`) may lose.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.

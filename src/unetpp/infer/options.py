@@ -54,6 +54,11 @@ class PredictOptions:
         return {name: getattr(self, name) for name in self.changed if name not in _NOT_RECORDED}
 
     @property
+    def setting(self) -> str:
+        """Name of the one that was given, for messages: `size` or `depth`."""
+        return choose_setting(self.depth, self.size)
+
+    @property
     def wanted(self) -> int | str | None:
         """What was given as `size` or as `depth`."""
         return self.depth if self.size is None else self.size
@@ -81,18 +86,17 @@ class PredictOptions:
         number = default if wanted is None else sizes.find(wanted)
         chosen = words.get(str(wanted)) or (() if number is None else (number,))
         if not chosen:
-            setting = choose_setting(self.depth, self.size)
             expected = f'"all", "mean", "auto" or {sizes.describe()}, the {sizes.noun}s of {model}'
             expected += sizes.explain_no_words(wanted)
-            raise UsageError(setting, repr(wanted), expected, "Choose one of them.")
+            raise UsageError(self.setting, repr(wanted), expected, "Choose one of them.")
         if self.uncertainty == "disagreement":
             self._require_several(chosen, sizes, networks)
         return chosen
 
     def _require_several(self, chosen: Sequence[int], sizes: SizeNames, networks: int) -> None:
         if AUTO in chosen:
-            got, expected = 'disagreement with `depth="auto"`, where not every head is computed', "entropy, or a depth"
-            raise UsageError("uncertainty", got, expected, "Change one of the two.")
+            got = f'disagreement with `{self.setting}="auto"`, where not every head is computed'
+            raise UsageError("uncertainty", got, f"entropy, or a {sizes.noun}", "Change one of the two.")
         counts = {each: sum(each == MEAN or sizes.holds(each, head) for head in sizes.numbers) for each in chosen}
         fewest = min(chosen, key=lambda each: counts[each])
         if counts[fewest] * networks == 1 and not self.tta:

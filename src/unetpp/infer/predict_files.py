@@ -87,7 +87,7 @@ class WrittenFiles:
     expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
     """Mean absolute error of that on the validation cases."""
     depth_shares: Mapping[int | str, float] = field(default_factory=dict)
-    """With `depth="auto"`: fraction of the tiles that stopped at each depth, with shells at each size."""
+    """With early exit (`size="auto"`): fraction of the tiles that stopped at each depth, with shells at each size."""
     outside: tuple[str, ...] = ()
     """How images differ from those of the training, a line for each way."""
     notes: tuple[str, ...] = ()

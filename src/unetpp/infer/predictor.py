@@ -70,8 +70,8 @@ class Predictor(CasePredictor):
             CPU where it is installed and faster.
         calibrations: number of a size -> calibration of its expected Dice, as `calibration.calibrate` fits it.
         rules: rules of early exit, the most careful first, as `deploy.adapt` fits them.
-        max_drop: points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, by the interval
-            over validation cases.
+        max_drop: points (hundredths) of Dice that early exit (`size="auto"`) may lose against the largest size, by the
+            interval over validation cases.
         sizes: sizes of the networks, and their names, as `dial.name_sizes` makes them; None: named by the plan.
         first_stage: predicts the first stage of a cascade.
 
@@ -128,7 +128,7 @@ class Predictor(CasePredictor):
 
     @property
     def growth(self) -> tuple[int, ...]:
-        """Depths that `depth="auto"` goes through, with shells numbers of sizes, each holding the one before."""
+        """Depths that `size="auto"` goes through, with shells numbers of sizes, each holding the one before."""
         return list_growth(self.depths, self.network.depth)
 
     @property
@@ -144,7 +144,7 @@ class Predictor(CasePredictor):
         """
         depths = options.choose_sizes(self.sizes, self.plan.predict.depth, len(self.networks), self.name)
         if depths == (AUTO,):
-            self._make_early_exits(self.runners)
+            self._make_early_exits(self.runners, options)
         return depths
 
     def predict_source(
@@ -158,7 +158,7 @@ class Predictor(CasePredictor):
         depths = self.choose_sizes(options)
         image = self._prepare(source, where)
         runners = self._count_runners(image.shape[1:])
-        exits = self._make_early_exits(runners) if depths == (AUTO,) else []
+        exits = self._make_early_exits(runners, options) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
         on_image = self._stream(used, image, heads, where, options, progress)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation, self.coding)
@@ -226,8 +226,8 @@ class Predictor(CasePredictor):
         self.backend = self._backend if chosen is self.runners else self.backend
         return chosen
 
-    def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
-        rule = choose_rule(self.rules, self.max_drop, self.name, self.sizes)
+    def _make_early_exits(self, runners: Sequence[IncrementalRunner], options: PredictOptions) -> list[EarlyExit]:
+        rule = choose_rule(self.rules, self.max_drop, self.name, self.sizes, options.setting)
         return [EarlyExit(runner, self.growth, rule.doubts, self.coding) for runner in runners]
 
 
@@ -240,7 +240,7 @@ def load_predictor(
         path: run folder or model file.
         device: auto, cpu, cuda or cuda:K.
         backend: see `Predictor`.
-        max_drop: points (hundredths) of Dice that `depth="auto"` may lose.
+        max_drop: points (hundredths) of Dice that early exit (`size="auto"`) may lose.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.

@@ -244,7 +244,7 @@ def _require_blockwise(predictor: CasePredictor, options: PredictOptions) -> Pre
         raise UsageError(where, got, "a run folder or a model file", "Name the run that it was exported from.")
     depths = predictor.choose_sizes(options)
     wrong = {
-        '`depth="auto"`, whose tiles differ in their depths': AUTO in depths,
+        f'`{options.setting}="auto"`, whose tiles differ in their {predictor.sizes.noun}s': AUTO in depths,
         "maps of probabilities (`probabilities=True`)": options.probabilities,
         "maps of uncertainty (`uncertainty`)": options.uncertainty is not None,
         "a cascade, whose first stage sees the whole image": predictor.data.resolution == "cascade",

@@ -31,7 +31,7 @@ from unetpp.measure.roofline import count_macs_and_bytes, measure_ceilings
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
-from unetpp.model.weight_count import count_size_weights, count_weights
+from unetpp.model.weight_count import count_exact_macs, count_size_weights, count_weights
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.cuda import CAPTURE_AFTER, CudaNetwork
 from unetpp.runtime.device import autocast, memory_format
@@ -170,6 +170,7 @@ def _count_work(network: UNetPlusPlus, tile: Tensor, depth: int) -> DepthRow:
     """Count parameters, nodes, multiply-adds and bytes of one depth; nothing is computed, on torch's meta device."""
     pruned = network if depth == MEAN else network.prune(depth)
     heads, copied = network.head_depths if depth == MEAN else (depth,), copy.deepcopy(pruned).to("meta")
+    has_zeros = network.shells > 1 or network.absent_weights > 0
     with torch.inference_mode():
         gmacs, gbytes = count_macs_and_bytes(partial(copied, heads=depth == MEAN), tile.to("meta"))
     return DepthRow(
@@ -177,6 +178,7 @@ def _count_work(network: UNetPlusPlus, tile: Tensor, depth: int) -> DepthRow:
         file_mb=sum(values.nbytes for values in pruned.state_dict().values()) / 1e6,
         nodes=len(network.grid.needed({find_size(head, network.depth).depth for head in heads})),
         gmacs=gmacs,
+        exact_gmacs=count_exact_macs(network, tile, None if depth == MEAN else depth) / 1e9 if has_zeros else None,
         gbytes=gbytes,
     )
 

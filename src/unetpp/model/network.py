@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from unetpp.dial import name_sizes
 from unetpp.errors import UsageError
 from unetpp.labels.coding_torch import CLASSES
+from unetpp.measured import DepthTable
 from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
@@ -33,6 +35,7 @@ from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.shell_parts import ShellParts
 from unetpp.model.shells import cut_layers, separate_shells
 from unetpp.plan import ModelPlan
+from unetpp.size_names import SizeNames, choose_setting
 from unetpp.sizes import Size, find_size
 
 
@@ -47,7 +50,13 @@ class HeadOutputs(NamedTuple):
     """One (B, out_channels, *spatial) tensor for each depth, all at full resolution."""
 
     def at(self, depth: int) -> Tensor:
-        """Logits of the head at `depth`: (B, out_channels, *spatial)."""
+        """Logits of the head at `depth`, with shells of the size of that number: (B, out_channels, *spatial).
+
+        Raises:
+            UsageError: there is none.
+        """
+        if depth not in self.depths:
+            raise UsageError("depth", repr(depth), f"one of {list(self.depths)}, the numbers of these heads")
         return self.logits[self.depths.index(depth)]
 
     def mean_probabilities(self) -> Tensor:
@@ -186,29 +195,41 @@ class UNetPlusPlus(nn.Module):
         """L, the number of down-samplings."""
         return self.grid.depth
 
-    def forward(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
+    @property
+    def sizes(self) -> SizeNames:
+        """The sizes at which the network predicts, and their names."""
+        if self.plan is not None:
+            return name_sizes(DepthTable(), self.head_depths, self.plan)
+        channels = tuple(range(1, self.shells + 1))  # nothing else is known of widths
+        return SizeNames(self.head_depths, self.depth, channels)
+
+    def forward(
+        self, x: Tensor, depth: int | str | None = None, heads: bool = False, size: int | str | None = None
+    ) -> Tensor | HeadOutputs:
         """Logits at the resolution of the input.
 
         Train with `heads=True`: without, only the deepest head learns (`losses.supervision.DeepSupervisionLoss`).
 
         Args:
             x: (B, in_channels, *spatial), any size.
-            depth: compute only what the head at this depth needs; None: the deepest head.
+            depth: compute only what the head at this depth needs, with shells that of the size of this number
+                (`head_depths`); None: the largest size.
             heads: return the logits of every head up to `depth`, as HeadOutputs.
+            size: instead of `depth`: the name of a size, such as "4x8" or "small", or a depth of the whole width.
 
         Returns:
             Logits (B, out_channels, *spatial), or HeadOutputs.
 
         Raises:
-            UsageError: there is no head at `depth`, or `x` is no such tensor.
+            UsageError: there is no such size, or `x` is no such tensor.
         """
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # type: ignore[attr-defined,no-untyped-call]
             self._check_input(x)
-        number = self._resolve_depth(depth)
+        number = self._resolve_size(depth, size)
         wanted = self._heads_to(number) if heads or self.fusion else (number,)
         shells = self._count_shells(number)
         tops = sorted({self._size(each).depth for each in wanted})
-        image, size = self._pad(x), x.shape[2:]
+        image, extent = self._pad(x), x.shape[2:]
         outputs: dict[Node, Tensor] = {}
         if self.encoder is not None:
             outputs = {(level, 0): feature for level, feature in self.encoder(image, tops[-1]).items()}
@@ -225,7 +246,7 @@ class UNetPlusPlus(nn.Module):
         logits = self._run_heads(wanted, outputs)
         if self.fusion is not None:
             logits = self.fusion(logits)
-        logits = [self._resize_to_image(each, size) for each in logits]
+        logits = [self._resize_to_image(each, extent) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
 
     def _run_heads(self, wanted: Sequence[int], outputs: Mapping[Node, Tensor]) -> list[Tensor]:
@@ -300,33 +321,38 @@ class UNetPlusPlus(nn.Module):
             raise UsageError("depth", got, "a network whose heads predict independently", "Name a depth.")
         return IncrementalForward(self, x, outputs) if self.shells == 1 else ShellForward(self, x, outputs)
 
-    def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
+    def prune(
+        self, depth: int | str | None = None, keep_heads: bool = False, size: int | str | None = None
+    ) -> UNetPlusPlus:
         """Make a smaller, independent network with the output of `self(x, depth)` (Zhou et al. 2018, section 3.3).
 
+        Nodes and channels that it does not need are left out.
+
         Args:
-            depth: depth of the head to predict with, with shells the number of its size; nodes and channels that it
-                does not need are left out.
+            depth: depth of the head to predict with, with shells the number of its size (`head_depths`); None: the
+                largest.
             keep_heads: keep the heads of smaller sizes and the nodes that they need, too.
+            size: instead of `depth`: the name of a size, such as "4x8" or "small", or a depth of the whole width.
 
         Raises:
-            UsageError: there is no head at `depth`.
+            UsageError: there is no such size.
         """
-        number = self._resolve_depth(depth)
-        size = self._size(number)
+        number = self._resolve_size(depth, size)
+        chosen = self._size(number)
         kept = {each: self._size(each) for each in (self._heads_to(number) if keep_heads or self.fusion else (number,))}
-        shells = size.shell + 1 if keep_heads else 1
+        shells = chosen.shell + 1 if keep_heads else 1
         needed = self.grid.needed({each.depth for each in kept.values()})
         pruned = UNetPlusPlus(
-            self.grid.at_depth(size.depth),
+            self.grid.at_depth(chosen.depth),
             nodes={node: self.nodes[node_key(node)] for node in needed if node_key(node) in self.nodes},
-            downs=list(self.downs)[: size.depth],
+            downs=list(self.downs)[: chosen.depth],
             ups={node: self.ups[node_key(node)] for node in needed if node[1] > 0},
             heads={
-                Size(each.depth, each.shell if keep_heads else 0).number(size.depth): self.heads[str(number)]
+                Size(each.depth, each.shell if keep_heads else 0).number(chosen.depth): self.heads[str(number)]
                 for number, each in kept.items()
             },
             shells=shells,
-            encoder=self.encoder.prune(size.depth) if self.encoder else None,
+            encoder=self.encoder.prune(chosen.depth) if self.encoder else None,
             fusion=self.fusion.prune(len(kept)) if self.fusion else None,
             concat=self.concat,
             divisor=self.divisor,
@@ -336,7 +362,7 @@ class UNetPlusPlus(nn.Module):
         pruned = copy.deepcopy(pruned)
         pruned.plan = self.plan and prune_plan(self.plan, number, keep_heads)
         if self.shells > 1:
-            cut_layers(pruned, size.shell, keep_heads)
+            cut_layers(pruned, chosen.shell, keep_heads)
         pruned.checkpointing = self.checkpointing
         return pruned
 
@@ -387,10 +413,17 @@ class UNetPlusPlus(nn.Module):
         size = self._size(number)
         return tuple(each for each in self.head_depths if size.holds(self._size(each)))
 
-    def _resolve_depth(self, depth: int | None) -> int:
-        if depth is None:
+    def _resolve_size(self, depth: int | str | None, size: int | str | None = None) -> int:
+        """Return the number of a size: `depth` is one, or as `size` the name of one."""
+        if depth is None and size is None:
             return self.head_depths[-1]
-        if depth not in self.head_depths:
-            expected = f"one of {list(self.head_depths)}, the depths at which this network has a head"
-            raise UsageError("depth", repr(depth), expected, "Change it.")
-        return depth
+        if size is None and depth in self.head_depths:
+            return int(depth)
+        setting, sizes = choose_setting(depth, size), self.sizes
+        name = depth if isinstance(depth, str) else size
+        if name is not None:
+            return sizes.require(name, setting, "this network")
+        expected = f"{sizes.describe()}, the {sizes.noun}s of this network"
+        if self.shells > 1:
+            expected += f", or one of their numbers {list(self.head_depths)} (`head_depths`)"
+        raise UsageError(setting, repr(depth), expected, "Change it.")

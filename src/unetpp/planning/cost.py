@@ -24,7 +24,7 @@ class NetworkCost:
 
     macs: int
     """Multiply-adds of the convolutions in a forward pass, as executed: with those of weights that are zero because of
-    `model.shells`, since layers are dense."""
+    `model.shells`, since layers are dense. `model.weight_count.count_exact_macs` leaves those out."""
     activations: int
     """Number of values that a training step stores for the backward pass."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from unetpp.plan import ModelPlan
 from unetpp.planning.choice import Choice
@@ -79,13 +80,17 @@ def choose_distillation() -> Choice[bool]:
     )
 
 
-def average_seconds(seconds: float, inner_share: float | None, growth: tuple[float, ...]) -> float:
-    """Compute the mean time of a step in a given time of two shells, of which the inner one is trained alone first.
+def average_seconds(seconds: float, inner_shares: Sequence[float], growth: tuple[float, ...]) -> float:
+    """Compute the mean time of a step in a given time, in which inner sizes are trained in turn before all of them.
 
     Args:
         seconds: time of a step of all sizes.
-        inner_share: time of a step of the inner size, as a fraction of it; None: not measured.
-        growth: fraction of the time of the inner size alone; (): none.
+        inner_shares: time of a step of the network up to each shell but the last, as a fraction of it, the innermost
+            first; (): not measured.
+        growth: fractions of the time at which another shell joins in, up to as many as there are inner ones; (): none.
     """
-    alone = growth[0] if growth and inner_share else 0.0
-    return seconds / (1 - alone + alone / (inner_share or 1.0))
+    if not growth or len(inner_shares) < len(growth):
+        return seconds
+    shares = (*inner_shares[-len(growth) :], 1.0)
+    parts = [end - start for start, end in pairwise((0.0, *growth, 1.0))]
+    return seconds / sum(part / share for part, share in zip(parts, shares, strict=True))

@@ -278,12 +278,14 @@ class _Planner:
         """
         if len(model.shells) == 1 or "train.start" in self.settings:
             return self.settings.get("train.growth", ()), self.settings.get("train.distillation", False), seconds
-        share = None
+        shares: list[float] = []
         if seconds and model.dims == 2 and "train.growth" not in self.settings and not self.times.has_taken_enough:
-            share = self.times.measure(prune_plan(model, model.depth, keep_heads=True), step) / seconds
-        growth = tuple(self.choose("train.growth", choose_growth(len(model.shells), model.dims, share, steps)))
+            inner = [prune_plan(model, shell * model.depth, keep_heads=True) for shell in range(1, len(model.shells))]
+            shares = [self.times.measure(each, step) / seconds for each in inner]
+        innermost = shares[0] if shares else None
+        growth = tuple(self.choose("train.growth", choose_growth(len(model.shells), model.dims, innermost, steps)))
         distillation = self.choose("train.distillation", choose_distillation())
-        return growth, distillation, average_seconds(seconds, share, growth)
+        return growth, distillation, average_seconds(seconds, shares, growth)
 
     def _note_constants(self, model: ModelPlan) -> None:
         """Give reasons for what does not depend on the data."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpp.dial import describe_size
+from unetpp.dial import describe_size, noun_of
 from unetpp.measured import MAX_DROP, ExportNotes, Notes, Rule, find_rule, has_unlearned
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
@@ -63,7 +63,7 @@ class Pruned(Result):
 
 @dataclass(frozen=True, repr=False)
 class Adapted(Result):
-    """Rules for `depth="auto"`, now in the model file."""
+    """Rules of early exit (`size="auto"`), now in the model file."""
 
     model: Path
     rules: tuple[Rule, ...]
@@ -281,7 +281,7 @@ def _describe_early_exit(notes: Notes) -> str:
     if usual and len(usual.taken) == 1:
         of_one = f"; where {MAX_DROP} points may be lost, {describe_size(notes, usual.taken[0])} for every tile"
     return (
-        f'{count_noun(len(exiting), "rule")} (`depth="auto"`), {_write_range(list(times))} of the time, '
+        f'{count_noun(len(exiting), "rule")} (`{noun_of(notes)}="auto"`), {_write_range(list(times))} of the time, '
         f"at worst {_write_range(lost)} points of Dice {'gained' if points[-1] < 0 else 'lost'}{of_one}"
     )
 

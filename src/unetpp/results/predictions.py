@@ -51,7 +51,7 @@ class Predicted(Result):
     expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
     """Mean absolute error of that on the validation cases."""
     depth_shares: Mapping[int | str, float] = field(default_factory=dict)
-    """With `depth="auto"`: fraction of the tiles that stopped at each depth, with shells at each size."""
+    """With early exit (`size="auto"`): fraction of the tiles that stopped at each depth, with shells at each size."""
     job_script: str = ""
     """After a dry run: script of a job of a batch system, if one would be sent."""
 

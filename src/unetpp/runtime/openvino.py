@@ -70,7 +70,7 @@ class OpenVinoNetwork:
         logits = self.run((depth, heads), compute, x.numpy())
         if not heads:
             return torch.from_numpy(logits[0])
-        depths = self._network._heads_to(self._network._resolve_depth(depth))
+        depths = self._network._heads_to(self._network._resolve_size(depth))
         return HeadOutputs(depths, tuple(map(torch.from_numpy, logits)))
 
     def run(self, kind: Any, compute: Callable[..., Any], *inputs: np.ndarray) -> list[np.ndarray]:

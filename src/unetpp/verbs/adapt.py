@@ -11,7 +11,7 @@ from unetpp.verbs.arguments import AnyPath, Backend, find_model
 
 @shows_progress
 def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: ShowProgress = None) -> Adapted:
-    """Fit early exit (`depth="auto"`) on the validation cases.
+    """Fit early exit (`size="auto"`) on the validation cases.
 
     The rules are written into the model file.
 
