@@ -32,7 +32,7 @@ ANSWER_S = 30.0
 """Seconds that a worker has to tell its versions and what it sees."""
 _LOOK_S = 2.0
 """Seconds between two looks at the workers."""
-_AGAIN = "run the command again with `resume=True` (`check` and `plan`, which only read, without)."
+_AGAIN = "run the command again with `resume=True` (check and plan, which only read, without)."
 _END: Any = object()
 
 
