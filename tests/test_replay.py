@@ -64,8 +64,7 @@ def known_split(model: Path) -> Split:
 def test_known_cases_keep_their_part(model: Path, data: DataPlan, tmp_path: Path) -> None:
     found = mix(write_cases(tmp_path / "new", "a", "b"), model, tmp_path / "mixture", data)
     split, known = read_split(found.folder), known_split(model)
-    assert set(split["train"]) == {"a", "b", *(f"known_{id}" for id in known.train)}
-    assert set(split["val"]) == {f"known_{id}" for id in known.validation}
+    assert set(split["train"]) == {"a", "b", *known.train} and set(split["val"]) == set(known.validation)
     assert (found.new, found.replayed, found.validated) == (2, 8, 2)
     assert found.settings == {"train.case_weights": {"a": 1.333, "b": 1.333}}
     cases = {case.id: case for case in find_cases(found.folder).cases}
@@ -73,16 +72,37 @@ def test_known_cases_keep_their_part(model: Path, data: DataPlan, tmp_path: Path
     assert (written == np.asarray(before)[np.eye(12, 20, dtype=int)]).all()
 
 
-def test_a_second_round_knows_what_the_first_one_knew(model: Path, data: DataPlan, tmp_path: Path) -> None:
+def take_for_trained(model: Path, mixture: Path) -> None:
+    """Let the model be one that was trained on a mixture."""
+    run, split = RunFolder(model.parents[1]), read_split(mixture)
+    run.note_data(mixture)
+    write_splits(run.splits, [Split(tuple(split["train"]), tuple(split["val"]))])
+
+
+@pytest.mark.parametrize("name", ["b", "a"])
+def test_a_second_round_knows_what_the_first_one_knew(name: str, model: Path, data: DataPlan, tmp_path: Path) -> None:
     first = mix(write_cases(tmp_path / "new", "a"), model, tmp_path / "first", data)
     split = read_split(first.folder)
-    run = RunFolder(model.parents[1])
-    run.note_data(first.folder)
-    write_splits(run.splits, [Split(tuple(split["train"]), tuple(split["val"]))])
-    second = mix(write_cases(tmp_path / "newer", "b"), model, tmp_path / "second", data)
+    take_for_trained(model, first.folder)
+    second = mix(write_cases(tmp_path / "newer", name), model, tmp_path / "second", data)
     again = read_split(second.folder)
-    assert set(again["train"]) == {"b", "known_a", *(name for name in split["train"] if name != "a")}
-    assert set(again["val"]) == set(split["val"])
+    known = ["a-2" if id == name else id for id in split["train"]]  # another image of the same name
+    assert sorted(again["train"]) == sorted([name, *known]) and set(again["val"]) == set(split["val"])
+    cases = {case.id: case for case in find_cases(second.folder).cases}
+    assert len(cases) == 12 and len({case.images[0].read_bytes() for case in cases.values()}) == 12
+
+
+def test_frames_of_a_patient_do_not_train_and_validate(model: Path, data: DataPlan, tmp_path: Path) -> None:
+    split, run = known_split(model), RunFolder(model.parents[1])
+    names = {id: f"p{number}_frame1" for number, id in enumerate((*split.train, *split.validation))}
+    for id, name in names.items():
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(run.recall_data()) / kind / f"{id}.png", tmp_path / "data" / kind / f"{name}.png")
+    run.note_data(tmp_path / "data")
+    write_splits(run.splits, [Split(*(tuple(names[id] for id in ids) for ids in (split.train, split.validation)))])
+    found = mix(write_cases(tmp_path / "new", "p8_frame2"), model, tmp_path / "mixture", data)
+    assert (found.replayed, found.validated) == (8, 1) and read_split(found.folder)["val"] == ["p9_frame1"]
 
 
 def test_new_cases_replace_copies_of_known_ones(model: Path, data: DataPlan, tmp_path: Path) -> None:
@@ -94,10 +114,10 @@ def test_new_cases_replace_copies_of_known_ones(model: Path, data: DataPlan, tmp
     found = mix(new, model, tmp_path / "mixture", data)
     assert (found.new, found.replayed, found.validated) == (3, 7, 1)
     mixed = read_split(found.folder)
-    assert not {f"known_{split.train[0]}", f"known_{split.validation[0]}"} & {*mixed["train"], *mixed["val"]}
+    assert not {split.train[0], split.validation[0]} & {*mixed["train"], *mixed["val"]}
     shutil.copy(Path(run.recall_data()) / "images" / f"{split.validation[1]}.png", new / "images" / "z.png")
     shutil.copy(Path(run.recall_data()) / "masks" / f"{split.validation[1]}.png", new / "masks" / "z.png")
-    with pytest.raises(DataError, match="all 2 validation cases of the model among the new ones"):
+    with pytest.raises(DataError, match="all 2 validation cases of the model, or their patients, among the new ones"):
         mix(new, model, tmp_path / "other", data)
 
 

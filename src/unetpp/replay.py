@@ -25,6 +25,7 @@ from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.layouts.dataset_json import describe_data, find_unsaid_value
+from unetpp.layouts.patients import find_patient
 from unetpp.plan import DataPlan
 from unetpp.run_folder import RunFolder
 from unetpp.words import count_noun
@@ -37,8 +38,6 @@ NEW_SHARE = 0.25
 """Fraction of the patches that come from new cases at least, about, where images are of one size."""
 MOST_VALIDATED = 40
 """Known validation cases on which the old and the new model are compared."""
-_KNOWN = "known_"
-"""What the names of known cases begin with, in a mixture."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +93,18 @@ def mix(new: Path, model_file: Path, folder: Path, data: DataPlan, known_data: P
         DataError: a case that cannot be read, or too few to train and to validate.
         WriteError: no space.
     """
-    added = [case for case in find_cases(new).cases if case.labels]
+    added = [case for case in find_cases(new).cases if case.labels and case.split != "test"]
     if not added:
         raise DataError(Problem(str(new), "no cases with labels", "cases to learn from", "Name another data set."))
     known = _find_known(model_file, known_data)
     if known:
         cases = [*known.train, *known.validation]
         found = known.drop(_find_copies([case.images[0] for case in added], cases))
+        found = _Known(found.train, _leave_out_patients(added, found.validation))
         if not found.validation:
-            got = f"all {count_noun(len(known.validation), 'validation case')} of the model among the new ones"
-            raise DataError(Problem(str(new), got, "one that is not, to compare on", "Leave one of them out."))
+            count = count_noun(len(known.validation), "validation case")
+            got, expected = f"all {count} of the model, or their patients, among the new ones", "one that is not"
+            raise DataError(Problem(str(new), got, f"{expected}, to compare on", "Leave one of them out."))
         known = _Known(_choose(found.train, MOST_REPLAYED), _choose(found.validation, MOST_VALIDATED))
         known = _Known(_bound(known.train, data), known.validation)
     elif len(added) < 2:
@@ -114,11 +115,10 @@ def mix(new: Path, model_file: Path, folder: Path, data: DataPlan, known_data: P
 
 
 def _write(added: list[Case], known: _Known, folder: Path, data: DataPlan, is_described: bool) -> Mixture:
-    entries = [_keep(case) if is_described else _convert(case, case.id, folder, data) for case in added]
-    entries += [
-        _convert(case, f"{_KNOWN}{case.id.removeprefix(_KNOWN)}", folder, data)
-        for case in (*known.train, *known.validation)
-    ]
+    taken: set[str] = set()
+    entries = [_keep(case) if is_described else _convert(case, _name(case, taken), folder, data) for case in added]
+    taken |= {stem_of(Path(entry["label"])) for entry in entries}
+    entries += [_convert(case, _name(case, taken), folder, data) for case in (*known.train, *known.validation)]
     ids = [stem_of(Path(entry["label"])) for entry in entries]
     write_json(folder / DATASET_JSON, {"name": "mixture", **describe_data(data), "training": entries})
     count = len(known.validation)
@@ -126,6 +126,21 @@ def _write(added: list[Case], known: _Known, folder: Path, data: DataPlan, is_de
         write_json(folder / NNUNET_SPLITS, [{"train": ids[:-count], "val": ids[-count:]}])
     settings = _weigh(ids[: len(added)], len(known.train))
     return Mixture(folder, len(added), len(known.train), count, settings)
+
+
+def _name(case: Case, taken: set[str]) -> str:
+    """Name a case in the mixture: as it is named, or with a number where another one has that name."""
+    plain = case.id.replace("/", "__")
+    names = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
+
+
+def _leave_out_patients(added: Sequence[Case], validation: list[Case]) -> list[Case]:
+    """Leave out validation cases of patients of whom a new case trains, as far as groups and names tell."""
+    new = {case.group or find_patient(case.id) for case in added} - {None}
+    return [case for case in validation if (case.group or find_patient(case.id)) not in new]
 
 
 def _weigh(new: list[str], replayed: int) -> dict[str, Any]:

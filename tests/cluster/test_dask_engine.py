@@ -170,8 +170,11 @@ def test_a_worker_that_is_frozen_holds_nobody(engine: Any, heard: Heard, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(engine._client, "run", answer)
         engine.require_shared([])
+        assert frozen not in engine._checked
     ends.set()
-    assert [note for note in heard.notes if "does not answer" in note and frozen in note]
+    assert len([note for note in heard.notes if "does not answer" in note and frozen in note]) == 1
+    engine._look()
+    assert frozen in engine._checked  # it has thawed
 
 
 def test_workers_that_stay_paused_end_the_command(engine: Any, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:

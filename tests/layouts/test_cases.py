@@ -110,6 +110,16 @@ def test_decathlon(tmp_path: Path) -> None:
         assert [case.id for case in dataset.cases] == ["a", "b"]
 
 
+def test_decathlon_takes_channels_that_lie_in_folders(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"t{number}/scan_0012.png" for number in (1, 2)), "labels/other.png")
+    images = ["t1/scan_0012.png", "t2/scan_0012.png"]  # no numbers of channels, as they are equal
+    content = {"channel_names": {"0": "a", "1": "b"}, "labels": {"background": 0, "cell": 1}}
+    listed = {"training": [{"image": images, "label": "labels/other.png"}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content | listed))
+    (case,) = find_cases(tmp_path).cases
+    assert case.id == "other" and len(case.images) == 2
+
+
 def test_decathlon_reports_missing_files(tmp_path: Path) -> None:
     touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/b.nii.gz")
     training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in "ab"]

@@ -19,6 +19,11 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import finish
 from tests.serve.test_app import image_of, require_problem
 
+from unetpp.errors import Problem
+from unetpp.serve.model_file import send_model
+from unetpp.serve.problems import Refused, to_item
+from unetpp.serve.trainings import _read_problem
+
 MEGABYTE = 2**20
 
 
@@ -124,3 +129,31 @@ def test_strange_numbers_and_names_in_addresses(client: TestClient, trained: Pat
         answer = client.get(f"{base}/tiles/image/6/0_0.png?{query}")
         assert answer.status_code in (200, 422), answer.text
     assert np.isfinite(client.get(f"{base}/view/window").json()).all()
+
+
+def test_folders_of_the_server_stay_in_it() -> None:
+    problem = Problem(
+        "/srv/work/trainings/x/nuclei",
+        "several images with the stem a (/srv/secret/images/a.png, /srv/other data/b.png)",
+        "one file; see https://example.org/a/b and /v1/cases",
+        "Rename '/home/anna/c.nii.gz'.",
+    )
+    item = to_item(problem)
+    assert item.where == "nuclei" and item.got.startswith("several images with the stem a (a.png, ")
+    assert "secret" not in item.got and "anna" not in item.action and "/v1/cases" in item.expected
+    assert "https://example.org/a/b" in item.expected
+
+
+def test_a_failed_training_tells_its_first_problem() -> None:
+    first = {"where": "/srv/x/a.png", "got": "nothing", "expected": "an image", "action": ""}
+    answer = json.dumps({"error": {"message": "many", "problems": [first, first]}}).encode()
+    assert _read_problem(answer) == Problem(*first.values())
+    assert _read_problem(b'{"error": {"message": "out of memory", "problems": []}}').got == "out of memory"
+    assert _read_problem(b"Traceback").got == "one that failed"
+
+
+def test_a_model_of_two_files_is_not_sent_in_half(tmp_path: Path) -> None:
+    for name in ("model.xml", "model.bin"):
+        (tmp_path / name).touch()
+    with pytest.raises(Refused, match="exported to two files"):
+        send_model(tmp_path / "model.xml", "some")

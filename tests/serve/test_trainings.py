@@ -56,13 +56,12 @@ def test_a_training_on_corrections_offers_a_model(client: TestClient, tmp_path: 
     assert f"{found['new_dice']:.4f}" in found["finding"]
     data = tmp_path / "served" / "trainings" / found["id"] / "data"
     (split,) = json.loads((data / "splits_final.json").read_text())
-    assert found["corrected"] == 2 and {name.removeprefix("known_") for name in split["val"]} == set(kept)
-    replayed = {name.removeprefix("known_") for name in split["train"] if name.startswith("known_")}
-    corrected = [name for name in split["train"] if not name.startswith("known_")]
-    assert replayed == set(known["train"][1:]) and len(replayed) == found["replayed"]
+    corrected = [known["train"][0], held_out]
+    assert found["corrected"] == 2 and split["val"] == kept
+    assert sorted(split["train"]) == sorted([*known["train"], held_out]) and found["replayed"] == 7
     assert found["basis"].startswith("2 new cases and 7 cases that the model knows; compared on 1 validation case")
     plan = read_plan(tmp_path / "served" / "trainings" / found["id"] / "run" / "plan.json")
-    weight = len(replayed) * NEW_SHARE / (1 - NEW_SHARE) / 2
+    weight = 7 * NEW_SHARE / (1 - NEW_SHARE) / 2
     assert plan.train.case_weights == pytest.approx(dict.fromkeys(corrected, weight), abs=0.001)
     curves = client.get(f"/v1/trainings/{found['id']}/curves").json()
     assert curves["folds"][0]["losses"]

@@ -23,14 +23,22 @@ def test_a_model_goes_on_with_new_cases_beside_known_ones(trained: Path, tmp_pat
     run = unetpp.train(new, tmp_path / "run", epochs=1, **options)
     known = read_splits(trained / "splits.json")[0]
     (split,) = read_splits(tmp_path / "run" / "splits.json")
-    assert set(split.validation) == {f"known_{id}" for id in known.validation}
-    assert {"a", "b", *(f"known_{id}" for id in known.train)} == set(split.train)
-    weights = read_plan(tmp_path / "run" / "plan.json").train.case_weights
-    assert weights == {"a": 1.333, "b": 1.333} and run.folds[0].metrics.mean.dice is not None
-    label = tmp_path / "run" / "mixture" / "labels" / "a.png"
+    assert set(split.validation) == set(known.validation) and set(split.train) == {"a", "b", *known.train}
+    plan = read_plan(tmp_path / "run" / "plan.json")
+    assert (
+        plan.train.case_weights == {"a": 1.333, "b": 1.333}
+        and plan.name == "data"
+        and run.folds[0].metrics.mean.dice is not None
+    )
+    label = tmp_path / "run" / "mixture" / "data" / "labels" / "a.png"
     before = label.stat().st_mtime_ns
     again = unetpp.train(new, tmp_path / "run", epochs="+1", resume=True, **options)
     assert again.folds[0].steps > run.folds[0].steps and label.stat().st_mtime_ns == before
+    write_cases(new, "c")
+    with pytest.raises(UsageError, match=r"replay: got .*other cases than those that its mixture is of"):
+        unetpp.train(new, tmp_path / "run", epochs="+1", resume=True, **options)
+    with pytest.raises(UsageError, match=r"replay: got `add_cases`"):
+        unetpp.train(new, tmp_path / "run", epochs="+1", resume=True, add_cases=True, **options)
 
 
 @pytest.mark.parametrize(("options", "text"), [({}, "no model"), ({"from_": True, "dry_run": True}, "dry_run")])

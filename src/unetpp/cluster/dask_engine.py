@@ -226,7 +226,7 @@ class DaskEngine(Engine):
         for address, missing in unseen.items():
             if missing:
                 raise describe_unseen(self._names[address], missing[0], out)
-        self._checked |= {*workers}
+        self._checked |= {*workers} - self._silent  # those that thaw later are checked then
 
     def _ask_each(self, question: Callable[[], Any], workers: Sequence[str]) -> dict[str, Any]:
         """Ask workers beside their tasks; one that does not answer, as it is frozen, is named and left out.
@@ -242,10 +242,12 @@ class DaskEngine(Engine):
         threads = [threading.Thread(target=ask, args=(worker,), daemon=True) for worker in workers]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + ANSWER_S
+        until = time.monotonic() + (ANSWER_S if {*workers} - self._silent else _LOOK_S)
         for worker, thread in zip(workers, threads, strict=True):
             thread.join(max(0.0, until - time.monotonic()))
-            if thread.is_alive() and worker not in self._silent:
+            if not thread.is_alive():
+                self._silent.discard(worker)
+            elif worker not in self._silent:
                 self._silent.add(worker)
                 self._progress.note(f"note: the worker {self._names[worker]} ({worker}) does not answer")
         return dict(answers)

@@ -52,8 +52,8 @@ def make_splits(
 ) -> list[Split]:
     """Make splits for cross-validation: every case validates once, groups stay together, sizes are balanced.
 
-    Where a random order leaves a fold without a class that others have, cases are dealt by their classes instead, so
-    that each fold validates every class of which there are cases enough.
+    Where a random order leaves a fold without a class that others have, cases are dealt by their classes instead, the
+    rarest first: with few classes each fold then validates every class of which there are cases enough.
 
     If the data set declares validation cases (column `split`), that is the only split. Test cases are left out, and in
     each fold the neighbors of its validation cases. The result depends on ids, groups and seed, not on the order of the

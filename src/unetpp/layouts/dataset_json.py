@@ -206,9 +206,10 @@ def _list_cases(
     if listed:
         entries = _list_entries(root, listed, problems)
         cases = [case for entry in entries if (case := _make_case(root, *entry, problems))]
-        incomplete = find_missing_channels(
-            {case.id: list(case.images) for case in cases if len(case.images) > 1}, len(channels or ()) or None
-        )
+        several = {case.id: list(case.images) for case in cases if len(case.images) > 1}
+        apart = {id for id, images in several.items() if len({path.parent for path in images}) > 1}
+        several = {id: images for id, images in several.items() if id not in apart}  # a folder for each channel
+        incomplete = find_missing_channels(several, len(channels or ()) or None)
         problems += [describe_channels(root, id, found, channels) for id, found in incomplete.items()]
         return [case for case in cases if case.id not in incomplete], []
     ending = content.get("file_ending")

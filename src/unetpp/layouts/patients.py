@@ -18,6 +18,12 @@ _OF_A_PATIENT = re.compile(
 )
 
 
+def find_patient(name: str) -> str | None:
+    """Find the patient in the name of a case; None: it names no frame, session, visit, scan or slice of one."""
+    found = _OF_A_PATIENT.fullmatch(name)
+    return found["patient"] if found else None
+
+
 def group_by_name(cases: Sequence[Case]) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Group the cases whose names differ in the number of a frame, session, visit, scan or slice alone.
 
@@ -32,7 +38,7 @@ def group_by_name(cases: Sequence[Case]) -> tuple[tuple[Case, ...], tuple[str, .
     known = tuple(cases)
     if any(case.group or case.is_part for case in cases):
         return known, ()
-    names = {case.id: found["patient"] for case in cases if (found := _OF_A_PATIENT.fullmatch(case.id))}
+    names = {case.id: found for case in cases if (found := find_patient(case.id))}
     sizes = Counter(names.get(case.id, f"case {case.id}") for case in cases)
     shared = {name for name in names.values() if sizes[name] > 1}
     if not shared or len(sizes) < FEWEST:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -75,9 +75,13 @@ class ScoreSharing:
         with _hold(out, part):
             sharing = cls(part=part, out=out)
             records = ScoreRecords.open(sharing.folder / f"{_name(part)}.jsonl", resume)
-            yield replace(sharing, records=records)
-            if part.is_whole and not resume:
-                records.remove()
+            try:
+                yield replace(sharing, records=records)
+                if part.is_whole and not resume:
+                    records.remove()
+            finally:
+                with suppress(OSError):
+                    sharing.folder.rmdir()  # of a command that recorded nothing
 
     @property
     def notes(self) -> tuple[str, ...]:

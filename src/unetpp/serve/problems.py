@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -89,12 +90,16 @@ def make_body(status: int, problems: Sequence[Problem], detail: str = "") -> dic
     return ProblemBody(title=title, status=status, detail=first.rstrip(), problems=items).model_dump()
 
 
+_FOLDERS = re.compile(r"(?<![\w.:/<])/(?!v1/)(?:[^\s/'\"(),;:]+/)+(?=[^\s/])")
+"""The folders of an absolute path, not those of an address."""
+
+
 def to_item(problem: Problem) -> ProblemItem:
-    """Return a problem without the folders of its file."""
+    """Return a problem without the folders of the server."""
     where = PurePath(problem.where).name if "/" in problem.where else problem.where
     folder = problem.where.removesuffix(where)
     texts = (problem.got, problem.expected, problem.action)
-    got, expected, action = (text.replace(folder, "") if len(folder) > 1 else text for text in texts)
+    got, expected, action = (_FOLDERS.sub("", text.replace(folder, "") if len(folder) > 1 else text) for text in texts)
     return ProblemItem(where=where, got=got, expected=expected, action=action)
 
 

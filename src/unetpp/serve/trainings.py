@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from unetpp.data.case_files import read_case_classes
-from unetpp.errors import LOG, UnetppError
+from unetpp.errors import LOG, DataError, Problem, UnetppError
 from unetpp.files import write_text
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.layouts.dataset import Case
@@ -250,7 +250,7 @@ class Trainings:
         answer, _ = self._process.communicate()
         if self._process.returncode:
             self._update(made.id)
-            raise Refused(500, "training", _read_message(answer), "a training that ends", "")
+            raise DataError(_read_problem(answer))
 
     def _compare(self, made: FurtherTraining) -> None:
         """Score both models on the same validation cases; the new one is offered if it is not worse."""
@@ -317,8 +317,14 @@ def score_model(model: CasePredictor, cases: Sequence[Case], data: DataPlan) -> 
     return found
 
 
-def _read_message(answer: bytes) -> str:
+def _read_problem(answer: bytes) -> Problem:
+    """Read what a training says that failed, the first of its problems."""
+    expected, action = "a training that ends", "See the log of the server."
     try:
-        return str(json.loads(answer)["error"]["message"])[:400]
+        found = json.loads(answer)["error"]
+        first = next(iter(found["problems"]), None)
+        if first:
+            return Problem(*(str(first[key] or "")[:400] for key in ("where", "got", "expected", "action")))
+        return Problem("training", str(found["message"])[:400], expected, action)
     except (ValueError, LookupError, TypeError):
-        return "a training that failed"
+        return Problem("training", "one that failed", expected, action)

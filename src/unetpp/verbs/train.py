@@ -156,6 +156,9 @@ def train(
     require_data(data)
     run = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
     begun_folds.require_ready(run, fold, resume, request.adds)
+    if replay and add_cases:
+        action = "Train a model of all of them with another `out`."
+        raise UsageError("replay", "`add_cases`", "the cases that the run was planned with", action)
     if replay:
         from unetpp.verbs.mixture import add_known
 

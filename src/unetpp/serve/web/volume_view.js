@@ -154,9 +154,12 @@ export class VolumeView {
 
   /** Show another channel of the image on the same grid: what is painted stays. */
   async showChannel({ path, window }) {
+    const [shown] = this.nv.volumes;
+    const asked = (this.channelAsked = (this.channelAsked ?? 0) + 1);
     const buffer = await getBytes(path);
     const { img } = await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer });
-    this.nv.volumes[0].img.set(img);
+    if (asked !== this.channelAsked || this.nv.volumes[0] !== shown) return; // another channel or image since then
+    shown.img.set(img);
     this.setWindow(...window);
   }
 
