@@ -109,7 +109,7 @@ def test_a_fold_that_fails_leaves_the_others_alone(
         training = cluster_training.ClusterTraining(HERE, run, dataset, splits, folds, "cpu", Silence())
         training.train(toy_plan(), Clock(0.0), 1, None, None)
 
-    with pytest.raises(Interrupted, match=r"(?s)fold 0: got a loss of nan.*fold 1: got all is lost.*2, 4 of 4 folds"):
+    with pytest.raises(Interrupted, match=r"(?s)fold 0: got a loss of nan.*fold 1: got all is lost.*2 of 4 folds"):
         train_folds(0, 1, 2, 4)
     assert trained == [2, 4]
     with pytest.raises(WriteError, match="no space"):

@@ -478,7 +478,7 @@ def wait_for(path: Path, process: Command) -> None:
 
 def test_loading_imports_no_training_code(trained: Path) -> None:
     """A model loads without any training code."""
-    names = "[name for name in sys.modules if name.startswith('unetpp.train')]"
+    names = "[name for name in sys.modules if f'{name}.'.startswith('unetpp.train.')]"
     code = f"import sys, unetpp; unetpp.load({str(trained)!r}, device='cpu'); print({names})"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -68,8 +68,8 @@ def predict(
         device: auto, cpu, cuda, cuda:K or mps (the GPU of a Mac, on which it is untested).
         backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
             faster.
-        max_drop: Points (hundredths) of Dice that early exit, `size` auto, may lose against the largest size.
-        cluster: Share the images between workers of Dask (extra `cluster`): local:4, four processes of this machine;
+        max_drop: Points (hundredths) of Dice that early exit, `size` auto, may lose to the largest size.
+        cluster: Share the images between workers of Dask (the extra named cluster): local:4, four processes here;
             tcp://HOST:PORT or the JSON file of a scheduler; a YAML file of dask-jobqueue for SLURM, PBS, LSF or SGE.
         part: Share to predict, as 2/8, the second of eight, for arrays of jobs; the shares meet in the same folder.
         resume: Leave alone the segmentations that the same model has made of the same files; do the rest.
