@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -278,6 +280,27 @@ def test_images_and_places_that_do_not_fit_are_refused(make_model: MakeModel, vo
     with pytest.raises(UsageError, match="where other files lie"):
         predict(model, volume, tmp_path / "files")
     assert [path.name for path in (tmp_path / "files").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("is_root_there", [False, True])
+def test_labels_that_were_begun_are_gone_on_with(
+    is_root_there: bool, make_model: MakeModel, volume: Path, tmp_path: Path
+) -> None:
+    """A client is killed while it makes them: zarr makes the groups above an array first, and says nothing in them."""
+    model, whole, begun = make_model(toy_plan(3)), tmp_path / "whole.zarr", tmp_path / "begun.zarr"
+    predict(model, volume, whole)
+    (begun / "labels" / "segmentation").mkdir(parents=True)
+    group = json.loads((whole / "labels" / "segmentation" / "zarr.json").read_text())
+    del group["attributes"]["unetpp"]["complete"]
+    (begun / "labels" / "segmentation" / "zarr.json").write_text(json.dumps(group))
+    if is_root_there:
+        shutil.copy(whole / "labels" / "zarr.json", begun / "labels" / "zarr.json")
+        empty = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+        (begun / "zarr.json").write_text(json.dumps(empty))
+    predict(model, volume, begun)
+    files = [path.relative_to(whole) for path in sorted(whole.rglob("*")) if path.is_file()]
+    assert files == [path.relative_to(begun) for path in sorted(begun.rglob("*")) if path.is_file()]
+    assert all((whole / file).read_bytes() == (begun / file).read_bytes() for file in files)
 
 
 def test_a_dry_run_counts_and_measures(make_model: MakeModel, volume: Path, tmp_path: Path) -> None:

@@ -100,17 +100,19 @@ def make_label_store(
     """
     store = LabelStore(objects, tuple(names), tuple(cuts), image.zarr_format, draw_opening())
     holds_image = holds_image_of(objects, image)
-    _make_list(objects, image, names)
+    _refuse_foreign(objects, names)
     axes = list_label_axes(image.metadata)
     levels = [level.keep(axes, str(number)) for number, level in enumerate(image.metadata.levels)]
-    for name in names:
-        for level, cut in enumerate(cuts):
-            _make_array(store, name, level, cut, dtype, [image.metadata.axes[axis].name for axis in axes])
+    for name in names:  # before they are listed, so that a client that is killed leaves none that look foreign
         if joins and (read_record(objects, name) or {}).get("identity") == record["identity"]:
             continue
         source = "../../" if holds_image else None
         attributes = make_label_attributes(image.metadata, levels, name, classes, source)
         _write_group(objects, f"labels/{name}", attributes | {RECORD: dict(record)}, image.zarr_format)
+    _make_list(objects, image, names)
+    for name in names:
+        for level, cut in enumerate(cuts):
+            _make_array(store, name, level, cut, dtype, [image.metadata.axes[axis].name for axis in axes])
     if not holds_image:
         _show(store, image, levels)
     return store
@@ -140,6 +142,10 @@ def record_end(store: LabelStore) -> None:
         _write_group(store.objects, path, found | complete, store.zarr_format)
 
 
+_OF_GROUPS = ("zarr.json", ".zgroup", ".zattrs")
+"""Names of the metadata of a group."""
+
+
 def _path(name: str, level: int) -> str:
     return f"labels/{name}/{level}"
 
@@ -152,8 +158,9 @@ def holds_image_of(objects: Objects, image: ZarrImage) -> bool:
     """
     attributes, zarr_format = read_attributes(objects)
     expected = "the image itself or a copy of it, labels of unetpp, or nothing"
-    if attributes is None:
-        if any(not key.startswith(FOLDER) for key, _ in objects.list_keys("")):
+    if not attributes:  # {}: of a client that was killed while it made the labels
+        ours = (FOLDER, "labels/", *(_OF_GROUPS if attributes is not None else ()))
+        if any(not key.startswith(ours) for key, _ in objects.list_keys("")):
             raise UsageError("out", f"{objects}, where other files lie", expected, "Choose another `out`.")
         return False
     if RECORD in attributes and zarr_format == image.zarr_format:
@@ -169,16 +176,24 @@ def holds_image_of(objects: Objects, image: ZarrImage) -> bool:
     raise UsageError("out", f"{objects}, which holds something else", expected, "Choose another `out`.")
 
 
-def _make_list(objects: Objects, image: ZarrImage, names: Sequence[str]) -> None:
-    """Add the labels to the list of the group `labels`; refuse those of the same name that are not ours."""
-    attributes, _ = read_attributes(objects, "labels")
-    found = attributes or {}
-    listed = found.get("ome", found).get("labels", [])
+def _list_labels(objects: Objects) -> list[str]:
+    found = read_attributes(objects, "labels")[0] or {}
+    return list(found.get("ome", found).get("labels", []))
+
+
+def _refuse_foreign(objects: Objects, names: Sequence[str]) -> None:
+    """Refuse labels of the same names that are not ours."""
+    listed = _list_labels(objects)
     foreign = [name for name in names if name in listed and read_record(objects, name) is None]
     if foreign:
         got = f"{objects}, which has labels {foreign[0]} that unetpp did not write"
         raise UsageError("out", got, "labels of another name", "Rename them, or choose another `out`.")
-    if attributes is None or not set(names) <= set(listed):
+
+
+def _make_list(objects: Objects, image: ZarrImage, names: Sequence[str]) -> None:
+    """Add the labels to the list of the group `labels`."""
+    listed = _list_labels(objects)
+    if read_attributes(objects, "labels")[0] is None or not set(names) <= set(listed):
         every = [*listed, *(name for name in names if name not in listed)]
         _write_group(objects, "labels", make_list_attributes(every, image.metadata.version), image.zarr_format)
 
