@@ -223,6 +223,7 @@ def test_a_large_image_is_shown_in_tiles_and_corrected_in_parts(
     picture = np.random.default_rng(0).integers(0, 255, (80, 120), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "large.png")
     page.goto(serve(make_state()))
+    page.wait_for_selector("#welcome:not([hidden])")
     page.set_input_files("#files", tmp_path / "large.png")
     open_result(page)
     page.wait_for_selector("#tiles canvas")
