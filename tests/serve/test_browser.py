@@ -62,6 +62,7 @@ def test_a_stroke_suggests_the_rest_of_its_object(
     disc = np.hypot(rows - 64, columns - 64) < 30
     Image.fromarray((200 * disc).astype(np.uint8)).save(tmp_path / "disc.png")
     page.goto(serve(make_state()))
+    page.wait_for_selector("#welcome:not([hidden])")
     page.set_input_files("#files", tmp_path / "disc.png")
     open_result(page)
     page.click("#paint-start")
