@@ -219,7 +219,7 @@ def _keep(case: Case) -> dict[str, Any]:
 def _convert(case: Case, name: str, folder: Path, data: DataPlan) -> dict[str, Any]:
     """Write the label of a case with the values of the model, whatever its own are; the image stays where it is."""
     classes, geometry = read_case_classes(case, data), open_case_image(case, data).geometry
-    label = folder / "labels" / f"{name.replace('/', '__')}{output_suffix(geometry)}"
+    label = folder / "labels" / f"{name}{output_suffix(geometry)}"
     known = labels.make_labels(data)
     ignored = labels.find_ignored_index(data)
     shown = classes if ignored is None else classes.clip(max=data.num_classes)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unetpp.data.fold_proof import find_shared, prove_folds
 from unetpp.data.folds import Split, make_splits
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.layouts.patients import group_by_name
 
 
 def make_dataset(groups: list[str | None]) -> Dataset:
@@ -35,6 +36,14 @@ def test_a_patient_on_both_sides_is_counted_and_named() -> None:
     assert (proof.shared, proof.folds[0].shared, proof.largest) == (1, ("anna",), 2)
     assert "the column group of the table" in proof.origin and "1 case without one" in proof.origin
     assert find_shared(Split(("case0", "case1"), ("case2",)), {"case0": "anna", "case2": "bert"}) == ()
+
+
+def test_patients_that_names_tell_are_said_to_be_so() -> None:
+    paths = (Path("a.png"),)
+    cases = tuple(Case(f"p{number // 2}_frame{number % 2}", paths, paths) for number in range(10))
+    dataset = Dataset("some", Path("some"), "folders", group_by_name(cases)[0])
+    proof = prove_folds(dataset, make_splits(dataset.cases))
+    assert proof.groups == 5 and "by their names, which differ in the number of a frame" in proof.origin
 
 
 def test_equal_images_on_both_sides_are_counted() -> None:

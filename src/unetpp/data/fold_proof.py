@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from unetpp.data.folds import Groupable, Split
 from unetpp.layouts.dataset import Dataset
+from unetpp.layouts.patients import find_patient
 from unetpp.words import count_noun
 
 _ORIGINS = {
@@ -128,7 +129,7 @@ def _describe_origin(dataset: Dataset, cases: Sequence[Groupable]) -> str:
         )
     if any(case.is_part for case in dataset.cases):
         origin = "the files of which cases are parts"
-    elif any("by their names" in note for note in dataset.notes):
+    elif all(case.group == find_patient(case.id) for case in grouped):
         origin = "their names, which differ in the number of a frame, session, visit, scan or slice alone"
     else:
         origin = _ORIGINS.get(dataset.layout, "the folders of the cases")

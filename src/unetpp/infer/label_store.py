@@ -176,14 +176,15 @@ def holds_image_of(objects: Objects, image: ZarrImage) -> bool:
     raise UsageError("out", f"{objects}, which holds something else", expected, "Choose another `out`.")
 
 
-def _list_labels(objects: Objects) -> list[str]:
-    found = read_attributes(objects, "labels")[0] or {}
-    return list(found.get("ome", found).get("labels", []))
+def _list_labels(objects: Objects) -> list[str] | None:
+    """List the labels that the group `labels` names; None: there is no such group."""
+    attributes, _ = read_attributes(objects, "labels")
+    return None if attributes is None else list(attributes.get("ome", attributes).get("labels", []))
 
 
 def _refuse_foreign(objects: Objects, names: Sequence[str]) -> None:
     """Refuse labels of the same names that are not ours."""
-    listed = _list_labels(objects)
+    listed = _list_labels(objects) or []
     foreign = [name for name in names if name in listed and read_record(objects, name) is None]
     if foreign:
         got = f"{objects}, which has labels {foreign[0]} that unetpp did not write"
@@ -193,8 +194,8 @@ def _refuse_foreign(objects: Objects, names: Sequence[str]) -> None:
 def _make_list(objects: Objects, image: ZarrImage, names: Sequence[str]) -> None:
     """Add the labels to the list of the group `labels`."""
     listed = _list_labels(objects)
-    if read_attributes(objects, "labels")[0] is None or not set(names) <= set(listed):
-        every = [*listed, *(name for name in names if name not in listed)]
+    if listed is None or not set(names) <= set(listed):
+        every = list(dict.fromkeys([*(listed or ()), *names]))
         _write_group(objects, "labels", make_list_attributes(every, image.metadata.version), image.zarr_format)
 
 

@@ -161,12 +161,9 @@ class CorrectionSet:
 
 
 def _require_whole_files(case: Case) -> None:
-    if case.is_part:
-        got = "a part of a file"
-    elif any(path.is_dir() for path in case.images):
-        got = "an image that is a folder"
-    else:
+    if case.is_whole_files:
         return
+    got = "a part of a file" if case.is_part else "an image that is a folder"
     raise Refused(409, "correction", got, "whole files", "Correct it in a program of your own.")
 
 
