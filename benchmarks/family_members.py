@@ -113,7 +113,8 @@ def _list_widths(base: ModelPlan) -> Iterator[Member]:
             yield Member(f"shells-{name}-{kind}", told, model, shells[-1], share, distillation=True)
     for depth in range(1, base.depth):
         model, name = make_model(base, "unet", 16, depth, shells=(8, 16)), f"shells-8-16-depth-{depth}"
-        for kind, share in (("distilled", (1.0,)), ("grown-distilled", _share_equally(2))):
+        kinds = {"distilled": (1.0,), "grown-distilled": _share_equally(2), "grown75-distilled": (0.75, 1.0)}
+        for kind, share in kinds.items():
             told = f"U-Net, shells 8, 16, depth {depth}, {kind.replace('-', ', ')}"
             yield Member(f"{name}-{kind}", told, model, 16, share, distillation=True)
     nested = make_model(base, "unet++", 16, shells=(8, 16))

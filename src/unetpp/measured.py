@@ -111,6 +111,9 @@ class Scores(Measured):
     hd95_undefined: Annotated[int | None, Column("no HD95", ",d", zero=False, spare=3)] = None
     """Number of times a class is in only one of prediction and reference, so that no distance is defined."""
     nsd: Annotated[float | None, Column("surface Dice", ".4f")] = None
+    volume_error: Annotated[float | None, Column("volume error", "+.1f", "%", brief=False)] = None
+    """Volume (in images area) of the prediction minus that of the reference, in percent of the reference; of a class,
+    or of cases with one class."""
 
 
 def _renamed(name: str, before: str) -> Any:
@@ -156,6 +159,9 @@ class ClassScores(Scores):
     pooled_dice: Annotated[float | None, Column("pooled Dice", ".4f", brief=False)] = None
     """Dice over the voxels of all cases together."""
     pooled_iou: Annotated[float | None, Column("pooled IoU", ".4f", brief=False)] = None
+    volume_limits: Annotated[Interval | None, Column("limits of agreement", "+.1f", "%", brief=False)] = None
+    """Within which 95 % of volume errors lie: their mean and 1.96 standard deviations to both sides (Bland and Altman
+    1986, "Statistical methods for assessing agreement between two methods of clinical measurement")."""
 
 
 class ScoredCase(Measured):
@@ -535,11 +541,12 @@ def tabulate_cases(metrics: Metrics) -> str:
     """Write the scores of every case and class as CSV; what is not defined is empty."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["case", "class", "dice", "iou", "hd95", "surface_dice", "distance_unit"])
+    columns = ["case", "class", "dice", "iou", "hd95", "surface_dice", "distance_unit", "volume_error_percent"]
+    table.writerow(columns)
     for case in metrics.cases:
         for name, scores in case.classes.items():
             values = (scores.dice, scores.iou, scores.hd95_mm, scores.nsd)
-            table.writerow([case.id, name, *values, metrics.distance_unit])
+            table.writerow([case.id, name, *values, metrics.distance_unit, scores.volume_error])
     return text.getvalue()
 
 

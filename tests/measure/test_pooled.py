@@ -27,7 +27,7 @@ def make_fold(names: str, lost: float, seed: int) -> Metrics:
 
 
 def score(dice: float) -> ClassScore:
-    return ClassScore(float(dice), float(dice) - 0.1, 2.0, 0.5, 1, 1, 1)
+    return ClassScore(float(dice), float(dice) - 0.1, 2.0, 0.5, 1, 1, 2)
 
 
 def test_all_cases_count_alike() -> None:
@@ -40,6 +40,7 @@ def test_all_cases_count_alike() -> None:
     assert (found.depths[2].latency_ms, found.conditions, len(found.cases)) == (4.0, "here", 8)
     assert found.recommended and found.recommended.depth == 1
     assert (found.scored, found.surfaces_scored) == ((8, 8), (8, 8))
+    assert (found.classes["b"].volume_error, found.classes["b"].volume_limits) == (-50, (-50, -50))
     assert found.depths[2].classes["b"].dice == pytest.approx(found.classes["b"].dice)
 
 

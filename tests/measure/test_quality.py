@@ -555,6 +555,7 @@ def test_scores_are_tabulated_by_case_and_class(folders: tuple[Path, Path]) -> N
         write_png(folders[0] / f"{name}.png", THREE_CLASSES)
         write_png(folders[1] / f"{name}.png", THREE_CLASSES if name == "a" else MASK)
     lines = tabulate_cases(evaluate_folders(*folders).metrics).splitlines()
-    assert lines[0] == "case,class,dice,iou,hd95,surface_dice,distance_unit"
+    assert lines[0] == "case,class,dice,iou,hd95,surface_dice,distance_unit,volume_error_percent"
     assert [line.split(",")[:3] for line in lines[1:3]] == [["a", "class_1", "1.0"], ["a", "class_2", "1.0"]]
-    assert lines[4] == "b,class_2,0.0,0.0,,0.0,pixel"
+    assert lines[4] == "b,class_2,0.0,0.0,,0.0,pixel,"
+    assert [line.split(",")[-1] for line in lines[1:3]] == ["0.0", "0.0"]

@@ -56,6 +56,23 @@ def test_surface_dice_of_shifted_cuboids() -> None:
     assert score.nsd == pytest.approx((6 * ring + rim) / (8 * ring + 2 * face))
 
 
+def test_errors_of_volumes_and_their_limits_of_agreement() -> None:
+    reference = cube((4, 4, 4), (4, 4, 4))
+    halves, sames, wholes = (score_case("a", cube((4, 4, 4), (2 * n, 4, 4)), reference, 2) for n in (1, 2, 4))
+    none = score_case("b", reference, np.zeros_like(reference), 2)  # no percent of nothing
+    found = summarize([halves, sames, wholes, none], ("background", "cube"))
+    assert [case.classes["cube"].volume_error for case in found.cases] == [-50, 0, 100, None]
+    assert [case.mean.volume_error for case in found.cases] == [-50, 0, 100, None]
+    spread = 1.96 * np.std([-50, 0, 100], ddof=1)
+    assert found.classes["cube"].volume_error == pytest.approx(50 / 3)
+    assert found.classes["cube"].volume_limits == pytest.approx((50 / 3 - spread, 50 / 3 + spread))
+    alone = summarize([halves], ("background", "cube")).classes["cube"]
+    assert (alone.volume_error, alone.volume_limits) == (-50, None)
+    two = summarize([score_case("a", reference * 2, reference, 3)], ("background", "core", "rim"))
+    assert two.cases[0].mean.volume_error is None  # that of several classes has no mean
+    assert two.classes["core"].volume_error == -100
+
+
 def test_identical_and_absent_and_missing() -> None:
     both = cube((4, 4, 4), (6, 6, 6))
     first = score_case("a", both, both, 3, (1.0, 1.0, 1.0))

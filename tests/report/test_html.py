@@ -156,7 +156,8 @@ def write_log(path: Path) -> None:
         )
     lines.append({"kind": "validation", "step": 20, "dice": 0.8, "depths": {"1": 0.7, "2": 0.8}, "elapsed_s": 120.0})
     lines[-1]["train_dice"] = 0.9
-    lines.append({"kind": "end", "reason": "patience", "step": 20})
+    memory = {"memory_mb": 1430.4, "memory_before_mb": 1000.4}
+    lines.append({"kind": "end", "reason": "patience", "step": 20, **memory})
     path.write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "tra')  # a killed run leaves half a line
 
 
@@ -182,6 +183,7 @@ def test_the_report_is_whole_and_needs_nothing_else(dims: int, tmp_path: Path, s
         "stopped early",
         "2.0 minutes",
         "1.0% of the time waiting for data",
+        "at most 1,430 MB of memory in all, 430 MB of them in training",
         "small enough for a test",
         "case_0",
         "slice" if dims == 3 else "median",
@@ -268,7 +270,7 @@ def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
         "latency_ms": 7.7,
         "classes": {"core": {"dice": 0.5}, "rim": {"dice": None}},
     }
-    metrics["classes"] = {"core": {"dice": 0.6}, "rim": {"dice": 0.7}}
+    metrics["classes"] = {"core": {"dice": 0.6, "volume_error": 1.5, "volume_limits": [-3, 6]}, "rim": {"dice": 0.7}}
     path.write_text(json.dumps(metrics))
     text = write_report(run).path.read_text(encoding="utf-8")
     cells = Page(text).cells
@@ -276,7 +278,8 @@ def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
     row = cells[cells.index("rim") :]
     assert row[:2] == ["rim", "0.7000"]
     assert "mean of heads" in cells
-    assert cells[cells.index("core") + 2] == "0.5000"
+    assert cells[cells.index("core") + 1 :][:5] == ["0.6000", "+1.5", "-3.0 to +6.0", "0.5000", "rim"]
+    assert "limits of agreement" in text
     assert "predict --depth mean" in text
     assert list(read_run(run).pooled.rows) == ["1", "2", "mean"]
 

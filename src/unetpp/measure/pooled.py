@@ -20,7 +20,7 @@ from unetpp.measured import (
     Scores,
     count_surfaces,
 )
-from unetpp.metrics.scores import METRICS, bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.metrics.scores import METRICS, bootstrap_interval, compare_volumes, compute_dice_losses, mean_of
 from unetpp.run_folder import RunFolder
 
 
@@ -85,7 +85,8 @@ def _average(scores: Iterable[Scores]) -> dict[str, object]:
 
 def _pool_class(cases: Sequence[ScoredCase], name: str) -> ClassScores:
     scores = [case.classes[name] for case in cases if name in case.classes]
-    return ClassScores(**_average(scores), cases=sum(each.dice is not None for each in scores))
+    means = ClassScores(**_average(scores), cases=sum(each.dice is not None for each in scores))
+    return means.merge(compare_volumes(scores))
 
 
 def _pool_tables(folds: Sequence[Metrics], cases: Sequence[ScoredCase]) -> DepthTable:

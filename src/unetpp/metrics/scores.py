@@ -52,6 +52,11 @@ class ClassScore:
         """Whether only one of the two segmentations has the class: an infinite distance."""
         return (self.predicted > 0) != (self.expected > 0)
 
+    @property
+    def volume_error(self) -> float | None:
+        """Volume of the prediction minus that of the reference, in percent of the latter; None: it has no such class."""
+        return 100 * (self.predicted - self.expected) / self.expected if self.expected else None
+
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
@@ -64,12 +69,16 @@ class CaseScore:
     """Unit of `hd95_mm` and of the tolerance of `nsd`."""
 
     def mean(self) -> Scores:
-        """Average each metric over the foreground classes that have it."""
-        return Scores(**_average(self.classes))
+        """Average each metric over the foreground classes that have it; volumes of several classes have no mean."""
+        error = self.classes[0].volume_error if len(self.classes) == 1 else None
+        return Scores(**_average(self.classes), volume_error=error)
 
     def to_scored_case(self, names: Sequence[str]) -> ScoredCase:
         """Convert to an entry of metrics.json; `names` are those of the foreground classes."""
-        classes = {name: Scores(**_average([score])) for name, score in zip(names, self.classes, strict=True)}
+        classes = {
+            name: Scores(**_average([score]), volume_error=score.volume_error)
+            for name, score in zip(names, self.classes, strict=True)
+        }
         return ScoredCase(id=self.id, mean=self.mean(), classes=classes)
 
 
@@ -217,6 +226,15 @@ def compute_dice_losses(before: Iterable[float | None], after: Iterable[float | 
     return [(1.0 if one is None else one) - (1.0 if other is None else other) for one, other in pairs]
 
 
+def compare_volumes(scores: Iterable[ClassScore | Scores]) -> ClassScores:
+    """Average the volume errors of cases, with their limits of agreement; without these for fewer than 2 cases."""
+    errors = [score.volume_error for score in scores if score.volume_error is not None]
+    if len(errors) < 2:
+        return ClassScores(volume_error=mean_of(errors))
+    mean, spread = float(np.mean(errors)), 1.96 * float(np.std(errors, ddof=1))
+    return ClassScores(volume_error=mean, volume_limits=(mean - spread, mean + spread))
+
+
 def mean_of(values: Iterable[float | None]) -> float | None:
     """Average the values that are finite and not None; None if there are none."""
     found = [value for value in values if value is not None and math.isfinite(value)]
@@ -284,7 +302,7 @@ def _summarize_class(scores: Sequence[ClassScore]) -> ClassScores:
         hd95_undefined=sum(score.undefined_distance for score in scores),
         pooled_dice=pooled["dice"],
         pooled_iou=pooled["iou"],
-    )
+    ).merge(compare_volumes(scores))
 
 
 def _common_unit(scores: Sequence[CaseScore]) -> str:

@@ -78,6 +78,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "depth_table": tabulate_depths(found, unit),
         "remarks": list_remarks(found),
         "class_table": tabulate_classes(found, unit),
+        "has_limits": any(scores.volume_limits for scores in found.classes.values()),
         "case_table": tabulate_cases(run.ranked, plan.data.scored, unit),
         "chosen": describe_size(found, number),
         "chosen_row": label_row(found, number),
@@ -188,4 +189,17 @@ def _ending(fold: FoldRecord) -> str:
         return text
     text += f": {count_noun(curves.steps, 'step')}, {curves.seconds / 60:.1f} minutes"
     waiting = next((line["data_wait"] for line in reversed(fold.log) if line.get("data_wait") is not None), None)
-    return text if waiting is None else f"{text}, {waiting:.1%} of the time waiting for data"
+    if waiting is not None:
+        text += f", {waiting:.1%} of the time waiting for data"
+    return text + _describe_memory(fold)
+
+
+def _describe_memory(fold: FoldRecord) -> str:
+    """Say what the last session of a training took of memory; empty where that is not known."""
+    device = next((str(line.get("device")) for line in reversed(fold.lines("start"))), "")
+    line = next(reversed(fold.lines("end")), {})
+    peak, before = line.get("memory_mb"), line.get("memory_before_mb")
+    if peak is None or before is None:
+        return ""
+    whose = "the GPU's memory" if device.startswith("cuda") else "memory in all"
+    return f", at most {peak:,.0f} MB of {whose}, {peak - before:,.0f} MB of them in training"

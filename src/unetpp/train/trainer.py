@@ -28,6 +28,7 @@ from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
+from unetpp.runtime.peak_memory import watch_memory
 from unetpp.runtime.ranks import ALONE, Ranks
 from unetpp.train.agreement import Agreement
 from unetpp.train.augment import Augmentation
@@ -215,7 +216,7 @@ class FoldTraining:
         self.ranks.take_from_first([*self.network.state_dict().values(), *self.step.list_tensors()])
 
     def _train(self) -> None:
-        first = self.state.step
+        first, memory = self.state.step, watch_memory(self.device)
         self.session = Session(first, self.state.elapsed_s)
         self._adjust_budget()
         self._show(self._make_status("compiling the network" if self.plan.train.compile else "starting"))
@@ -232,7 +233,7 @@ class FoldTraining:
                 self._validate_now()
         self.state.finished = reason
         self._save_checkpoint()
-        self.log.write("end", step=self.state.step, **self._summarize().to_dict())
+        self.log.write("end", step=self.state.step, **self._summarize().to_dict(), **memory())
         if self.interruption.requested:  # during the last validation
             self._raise_interrupted("training")
 
