@@ -54,7 +54,7 @@ class ClassScore:
 
     @property
     def volume_error(self) -> float | None:
-        """Volume of the prediction minus that of the reference, in percent of the latter; None: it has no such class."""
+        """Volume of the prediction minus that of the reference, in percent of the latter; None if that is empty."""
         return 100 * (self.predicted - self.expected) / self.expected if self.expected else None
 
 
