@@ -1,6 +1,8 @@
 """A server in a process of its own, for measurements: with any limits, and watched from outside.
 
 python -m benchmarks.serve.server MODEL --out FOLDER [--limits '{"together": 1}'] [--token TOKEN] [--data DATA]
+
+A run folder is the training that is shown, too.
 """
 
 from __future__ import annotations
@@ -101,7 +103,8 @@ def main() -> None:
     shelf = ModelShelf([Path(arguments.model)], 4e9, "auto", arguments.backend, limits.together)
     store, cases = JobStore(arguments.out / "served"), DataCases(arguments.data)
     tokens = (arguments.token,) if arguments.token else ()
-    state = ServerState(store, shelf, cases, arguments.out / "corrections", tokens=tokens, limits=limits)
+    run = Path(arguments.model) if Path(arguments.model).is_dir() else None
+    state = ServerState(store, shelf, cases, arguments.out / "corrections", tokens=tokens, limits=limits, run=run)
     opened = listen("127.0.0.1", arguments.port)
     print(f"http://127.0.0.1:{opened.getsockname()[1]}", flush=True)
     HttpServer(state).run(sockets=[opened])
