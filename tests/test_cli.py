@@ -231,6 +231,7 @@ def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
         "plan.json",
         "plan.schema.json",
         "plan.html",
+        "cases.json",
         "fingerprint.json",
         "splits.json",
         "data.txt",

@@ -82,6 +82,7 @@ COVERED_IN = {
     "slabs": "data/test_preprocess",
     "version": "test_public_names",
     "data/arrays": "infer/test_predictor",
+    "data/case_facts": "data/test_known_cases",
     "data/case_worker": "data/test_workers",
     "verbs/request": "test_cli",
     "layouts/dataset": "layouts/test_cases",

@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "fingerprint.json"
 
     @property
+    def known_cases(self) -> Path:
+        """What the files of the cases have shown, so that they are read once."""
+        return self.path / "cases.json"
+
+    @property
     def splits(self) -> Path:
         """Training and validation cases of each fold."""
         return self.path / "splits.json"

@@ -15,11 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from unetpp.cluster.engine import HERE, Engine
+from unetpp.data.case_facts import CaseFacts
 from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
 from unetpp.data.case_runs import run_cases
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
-from unetpp.data.orientation import Orientation, find_orientation
+from unetpp.data.known_cases import KnownCases
+from unetpp.data.orientation import find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
 from unetpp.data.training_range import keep_filled, measure_levels, sample_values
@@ -46,38 +48,6 @@ _SAMPLE_OF_ALL = 1_000_000
 """Largest number of sampled foreground voxels of all cases together."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
 """Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
-
-
-@dataclass(frozen=True, eq=False)
-class CaseFacts:
-    """Measurements of one case. Tuples and the rows of the sample have one entry for each channel."""
-
-    id: str
-    shape: tuple[int, ...]
-    channels: int
-    spacing_mm: tuple[float, ...] | None
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-    foreground_sample: np.ndarray
-    """Intensities (channels, at most 1000) of voxels that the label marks, evenly spread."""
-    label: LabelFacts | None
-    """What its label shows; None without a label."""
-    is_gray: bool
-    """Three channels that are equal everywhere."""
-    is_color_format: bool
-    """One file of a format in which three channels are colors."""
-    digest: str
-    """Hash of the voxels, equal for equal images."""
-    levels: np.ndarray
-    """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
-    levels_inside: np.ndarray
-    """The same of the voxels that are not 0 in every channel."""
-    inside: float = 1.0
-    """Fraction of the image in the box around these."""
-    orientation: Orientation | None = None
-    """What turns its axes to RAS+; None: the header states none, or an image."""
-    notes: tuple[str, ...] = ()
-    """Remarks on its files: about their headers, and how the label was brought onto the image's grid."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +80,7 @@ def inspect_dataset(
     reading: ReadPlan = AS_FILES_SAY,
     progress: Callable[[int, int], object] | None = None,
     engine: Engine = HERE,
+    known: KnownCases | None = None,
 ) -> Inspection:
     """Read every file and report every problem, those of `dataset.problems` first.
 
@@ -118,14 +89,16 @@ def inspect_dataset(
         reading: how files are read.
         progress: called with (cases done, cases in all).
         engine: where the files are read.
+        known: cases that were read before, and are not read again while their files are the same; what is read is
+            added.
 
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
     dataset = replace(dataset, channels=reading.channels or dataset.channels)
     declared = collect_declared(dataset, reading)
-    inspect = _inspect_elsewhere if engine.is_remote else _inspect_cases
-    results = list(inspect(dataset.cases, complete_reading(declared, reading), progress, engine))
+    how, known = complete_reading(declared, reading), known or KnownCases()
+    results = _inspect_unknown(dataset.cases, how, progress, engine, known)
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     found = find_meaning(_collect_shown(facts, cases), declared)
@@ -177,10 +150,29 @@ def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
     return reading.model_copy(update={"labels": LabelPlan(kind="objects" if declared.objects else "binary")})
 
 
+def _inspect_unknown(
+    cases: Sequence[Case],
+    reading: ReadPlan,
+    progress: Callable[[int, int], object] | None,
+    engine: Engine,
+    known: KnownCases,
+) -> list[tuple[CaseFacts | None, list[Problem]]]:
+    """Inspect the cases that are not known, and add them to those that are."""
+    most = _SAMPLE_OF_ALL // max(1, len(cases))
+    recalled = [known.recall(case, reading, most) for case in cases]
+    unknown = [case for case, facts in zip(cases, recalled, strict=True) if facts is None]
+    inspect = _inspect_elsewhere if engine.is_remote else _inspect_cases
+    read = iter(inspect(unknown, reading, progress, engine, most) if unknown else ())
+    results = [(facts, []) if facts else next(read) for facts in recalled]
+    for case, (facts, _) in zip(cases, results, strict=True):
+        known.add(case, facts)
+    return results
+
+
 def _inspect_elsewhere(
-    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None, engine: Engine
+    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None, engine: Engine, most: int
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
-    """Inspect cases on the workers of an engine."""
+    """Inspect cases on the workers of an engine; of each at most so many voxels of the sample are kept."""
     engine.require_shared(list({path.absolute().parent for case in cases for path in (*case.images, *case.labels)}))
     task = partial(_inspect_case, reading=reading)
     for outcome in run_cases(engine, task, cases, name="inspect", progress=progress):
@@ -188,11 +180,11 @@ def _inspect_elsewhere(
             yield None, list(outcome.problems)
         else:
             facts, problems = outcome.result
-            yield _thin(facts, _SAMPLE_OF_ALL // len(cases)), list(map(outcome.unit.name_as_given, problems))
+            yield _thin(facts, most), list(map(outcome.unit.name_as_given, problems))
 
 
 def _inspect_cases(
-    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None, engine: Engine
+    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None, engine: Engine, most: int
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
     """Inspect cases in this process, some at once."""
     pool = ThreadPoolExecutor(max_workers=count_at_once(cases, min(_READ_AT_ONCE, os.cpu_count() or 1)))
@@ -200,7 +192,7 @@ def _inspect_cases(
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
-            yield _thin(result[0], _SAMPLE_OF_ALL // len(cases)), result[1]
+            yield _thin(result[0], most), result[1]
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
         close_whole_files()

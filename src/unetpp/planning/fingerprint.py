@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unetpp.data.inspect import CaseFacts, Inspection
+from unetpp.data.case_facts import CaseFacts
+from unetpp.data.inspect import Inspection
 from unetpp.data.preprocess import SAME_SIZE
 from unetpp.data.training_range import span_levels, standardize_levels
 from unetpp.labels.counts import count_classes

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unetpp.data.inspect import CaseFacts, Inspection
+from unetpp.data.case_facts import CaseFacts
+from unetpp.data.inspect import Inspection
 from unetpp.labels.counts import count_classes
 
 FEWEST = 5

@@ -270,6 +270,7 @@ def train_on_cluster(cluster: str, training: TrainingRequest) -> Run:
             begun_folds.require_unstarted(run, folds.numbers, training.resume, training.fold)
             made = side_by_side.make_plan(training.data, found.fingerprint, training.request, training.start)
             run.note_data(training.data)
+            found.known.write(run.known_cases)
             progress.note(made.planned.summarize(None))
             if not run.started_folds() and not has_plan_page(run, made.plan):
                 make_plan_page(run, found, folds.splits, made.planned, progress)

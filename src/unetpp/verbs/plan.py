@@ -63,6 +63,7 @@ def plan(
         unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
     """
     from unetpp.cluster.opening import open_engine
+    from unetpp.data.known_cases import KnownCases
     from unetpp.runtime.device import keep_freed_memory
     from unetpp.verbs import begun_folds, preparation
     from unetpp.verbs.first_stage import settle_first_plan
@@ -80,7 +81,8 @@ def plan(
     keep_freed_memory()
     place = preparation.choose_place(device, request.vram_gb)
     with open_engine(cluster, progress) as engine:
-        found = preparation.read_data(Path(data), request.settings, progress, engine=engine)
+        known = KnownCases(folder.known_cases)
+        found = preparation.read_data(Path(data), request.settings, progress, engine=engine, known=known)
     made = preparation.create_plan(found.fingerprint, request, place.device, progress, start)
     progress.detail(describe_plan(made))
     splits = find_splits(folder, found.dataset, progress, classes=found.list_classes())
@@ -89,8 +91,9 @@ def plan(
     if not dry_run:
         preparation.write_plan(folder, found.fingerprint, made, splits, start)
         folder.note_data(Path(data))
-    known = made, found.fingerprint, request, place.device, progress
-    first = settle_first_plan(folder, *known, write=not dry_run, anew=True)
+        known.write(folder.known_cases)
+    settled = made, found.fingerprint, request, place.device, progress
+    first = settle_first_plan(folder, *settled, write=not dry_run, anew=True)
     if place.timed_on is None:
         progress.note(
             "The GPU that is planned for is not in this machine: nothing is timed. Train with this run there."

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from unetpp.data.case_facts import CaseFacts
 from unetpp.data.case_files import close_whole_files, read_case_classes, read_case_image
 from unetpp.data.fold_proof import prove_folds
 from unetpp.data.folds import Split, read_splits
-from unetpp.data.inspect import CaseFacts
 from unetpp.labels.classes import ignored_index
 from unetpp.layouts.dataset import Case
 from unetpp.measure.label_study import study_labels

@@ -15,6 +15,7 @@ import torch
 from unetpp.cluster.engine import HERE, Engine
 from unetpp.data.folds import Split, write_splits
 from unetpp.data.inspect import Inspection, inspect_dataset
+from unetpp.data.known_cases import KnownCases
 from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
@@ -60,6 +61,8 @@ class ReadData(NamedTuple):
     dataset: Dataset
     fingerprint: Fingerprint
     inspection: Inspection
+    known: KnownCases
+    """The cases that were read, for the commands that follow."""
 
     def list_classes(self) -> dict[str, tuple[int, ...]]:
         """List the classes that each case has, for folds in which all of them validate."""
@@ -74,6 +77,7 @@ def read_data(
     progress: Progress,
     folder: RunFolder | None = None,
     engine: Engine = HERE,
+    known: KnownCases | None = None,
 ) -> ReadData:
     """Find and read all cases.
 
@@ -83,6 +87,7 @@ def read_data(
         progress: shows the files.
         folder: run folder, whose plan says how files are read where the user does not; None: there is no plan yet.
         engine: where they are read.
+        known: cases that a run has read before; None: those of `folder`.
 
     Returns:
         The data set, what is known of it, and what its cases show.
@@ -93,13 +98,14 @@ def read_data(
     """
     reading = read_reading({**(recall_reading(folder) if folder else {}), **settings})
     dataset = split_dataset(find_cases(path, tolerant=True), reading)
-    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"), engine)
+    known = known or KnownCases(folder.known_cases if folder else None)
+    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"), engine, known)
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
     as_stored = "data.orientation" in settings and parse_settings(Plan, settings)["data.orientation"] is None
-    return ReadData(dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored), inspection)
+    return ReadData(dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored), inspection, known)
 
 
 def recall_reading(folder: RunFolder) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def _make_jobs(
     first = settle_first_plan(run, made, found.fingerprint, request, place, progress)
     require_trainable(made, first)
     run.note_data(training.data)
+    found.known.write(run.known_cases)
     if not folds.done:
         _announce(training, folds, made, first, place, clock)
     training.note_start(made, folds.list_held_out())
