@@ -109,18 +109,22 @@ def _list_widths(base: ModelPlan) -> Iterator[Member]:
         yield Member(f"shells-{name}-grown", f"U-Net, shells {title[1:-1]}, grown", model, shells[-1], growth)
         late = {"grown75-distilled": (0.75, 1.0)} if len(shells) == 2 else {}
         for kind, share in {"distilled": (1.0,), "grown-distilled": growth, **late}.items():
-            told = f"U-Net, shells {title[1:-1]}, {kind.replace('-', ', ')}"
+            told = f"U-Net, shells {title[1:-1]}, {_tell(kind)}"
             yield Member(f"shells-{name}-{kind}", told, model, shells[-1], share, distillation=True)
     for depth in range(1, base.depth):
         model, name = make_model(base, "unet", 16, depth, shells=(8, 16)), f"shells-8-16-depth-{depth}"
         kinds = {"distilled": (1.0,), "grown-distilled": _share_equally(2), "grown75-distilled": (0.75, 1.0)}
         for kind, share in kinds.items():
-            told = f"U-Net, shells 8, 16, depth {depth}, {kind.replace('-', ', ')}"
+            told = f"U-Net, shells 8, 16, depth {depth}, {_tell(kind)}"
             yield Member(f"{name}-{kind}", told, model, 16, share, distillation=True)
     nested = make_model(base, "unet++", 16, shells=(8, 16))
     yield Member("unet++-shells-8-16-grown", "UNet++, shells 8, 16, grown", nested, 16, _share_equally(2))
     slimmable = make_model(base, "unet", 16, shells=(8, 16))
     yield Member("slimmable-8-16", "U-Net, slimmable 8, 16", slimmable, 16, slimmable=True)
+
+
+def _tell(kind: str) -> str:
+    return kind.replace("grown75", "grown at 0.75").replace("-", ", ")
 
 
 def _share_equally(shells: int) -> tuple[float, ...]:

@@ -42,6 +42,8 @@ A time is its ratio to that of the U-Net 16, in parentheses, times the median ti
 multiply-adds are those of the weights that are used.
 """
 DEFAULTS = {"hippocampus": "shells-8-16-distilled"}
+"""What the planner chooses, where that is not `DEFAULT`."""
+DEFAULT = "shells-8-16-depth-3-grown75-distilled"
 ORDER = ("shells-", "unet++", "unet+", "unet_e", "thin", "slimmable", "wide", "unet-8", "unet-16", "unet-32")
 
 
@@ -61,7 +63,7 @@ def place(member: str) -> tuple[int, int, str]:
 
 def is_default(data: str, member: str) -> bool:
     """Tell whether it is what the planner chooses."""
-    return member == DEFAULTS.get(data, "shells-8-16-grown75-distilled")
+    return member == DEFAULTS.get(data, DEFAULT)
 
 
 def is_drawn(data: str, member: str) -> bool:

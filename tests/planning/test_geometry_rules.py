@@ -117,6 +117,7 @@ def test_images_are_resampled_as_nnunet_does_where_cases_need_it() -> None:
 )
 def test_larger_patches_may_be_down_sampled_more_often(patch: tuple[int, ...], depth: int) -> None:
     assert geometry_rules.choose_depth(patch).value == depth
+    assert geometry_rules.choose_depth(patch, is_short=True).value == (3 if patch == (128, 128) else depth)
 
 
 @given(sizes3)

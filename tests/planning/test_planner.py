@@ -225,6 +225,17 @@ def test_the_range_of_the_training_has_the_scale_of_the_normalization() -> None:
     assert plan_for().data.training_range is None
 
 
+def test_a_short_training_of_images_has_a_level_less_unless_depths_are_sizes() -> None:
+    short = plan_for(minutes=6)
+    assert (short.train.patch, short.model.depth, short.model.topology) == ((128, 128), 3, "unet")
+    assert "in 10 minutes a level less" in short.reasons["model.depth"]
+    assert plan_for(minutes=20).model.depth == plan_for(minutes=None, epochs=2).model.depth == 4
+    for settings in ({"model.topology": "unet++"}, {"model.preset": "paper"}, {"predict.depth": 2}, {"model.depth": 4}):
+        assert plan_for(minutes=6, settings=settings).model.depth == 4
+    assert plan_for(minutes=6, settings={"model.topology": "unet"}).model.depth == 3
+    assert plan_for(minutes=6, settings={"train.patch": (256, 256)}).model.depth == 4
+
+
 @pytest.mark.parametrize("side", [48, 96, 250])
 def test_a_volume_of_one_slice_gets_the_network_of_an_image(side: int) -> None:
     image, volume = plan_for(median_shape=(side, side)), plan_for(dims=3, median_shape=(1, side, side))

@@ -138,6 +138,13 @@ def model_plan(
     return validate(ModelPlan, values, "plan.model")
 
 
+def find_topology(preset: str = "default", **fields: Any) -> str:
+    """Find the topology that `model_plan` chooses; arguments as there."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    values = _fill_preset(preset, given) if preset in PRESETS else given
+    return str(values.get("topology", ModelPlan.model_fields["topology"].default))
+
+
 def _fill_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Combine a preset with the given fields; nested widths are left out where these ask for other sizes."""
     values = PRESETS[preset]

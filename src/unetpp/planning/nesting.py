@@ -17,10 +17,7 @@ INNER_TIME = 0.75
 of Dice better than with half of it (docs/benchmarks.md)."""
 
 ONE_WIDTH = {
-    2: (
-        "for one fixed size `model.topology=unet` is level or better (by up to 0.1 points of Dice; with `model.depth=3`"
-        " by 0.2 in six minutes on nuclei, docs/benchmarks.md)"
-    ),
+    2: "for one fixed size `model.topology=unet` is level or better (by up to 0.1 points of Dice, docs/benchmarks.md)",
     3: "for one fixed size `model.topology=unet` is better (0.2 to 0.6 points of Dice on hippocampus)",
 }
 """What a U-Net of one width, trained alone for the same minutes, has over the sizes of one training, by axes."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from unetpp.errors import PlanError
-from unetpp.model.build import model_plan
+from unetpp.model.build import find_topology, model_plan
 from unetpp.model.encoders import EncoderShape, encoder_shape
 from unetpp.plan import ModelPlan
 from unetpp.planning import rules
@@ -58,10 +58,17 @@ class Networks:
 
     def _make(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
         """Make a network; a depth for predictions asks for a UNet++ if the user leaves the topology open."""
-        given = self.given
-        if self._settings.get("predict.depth") is not None and given.get("preset", "default") == "default":
-            given = {"topology": "unet++", **given}
-        return model_plan(**{**fields, "first_width": first_width, **given})
+        return model_plan(**{**fields, "first_width": first_width, **self._given_or_asked})
+
+    @property
+    def _given_or_asked(self) -> dict[str, Any]:
+        asked = self._settings.get("predict.depth") is not None and self.given.get("preset", "default") == "default"
+        return {"topology": "unet++", **self.given} if asked else self.given
+
+    @property
+    def has_depths(self) -> bool:
+        """Whether the depths of the network are sizes to choose from: whether it has heads at several."""
+        return find_topology(**self._given_or_asked) != "unet"
 
     def find_given_depth(self) -> int | None:
         """Find the depth that the user set, if any."""

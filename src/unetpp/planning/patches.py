@@ -53,6 +53,7 @@ class SizePlanner:
         networks: those to choose from.
         room: the memory.
         precision: arithmetic of training.
+        minutes: wall time of the training; None: not limited.
     """
 
     fingerprint: Fingerprint
@@ -61,6 +62,7 @@ class SizePlanner:
     networks: Networks
     room: Room
     precision: str
+    minutes: float | None
 
     def plan(self) -> Sizes:
         """Choose the sizes, and note why."""
@@ -80,6 +82,12 @@ class SizePlanner:
         """Median shape on the network's grid, in voxels."""
         f = self.fingerprint
         return network_grid(f.median_shape, f.median_spacing_mm, self.data.spacing_mm)
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether a level less does: in a short training on a processor, if depths are no sizes to choose from."""
+        short = self.minutes is not None and self.minutes <= geometry_rules.SHALLOW_MINUTES
+        return short and self.room.device == "cpu" and not self.networks.has_depths
 
     def _list_geometries(self) -> Iterator[Geometry]:
         """List what there is to choose from, the largest patch first: larger ones than usual if sizes grow."""
@@ -125,7 +133,7 @@ class SizePlanner:
 
         about = settings.get("train.patch") or choose_patch((1,) * self.data.dims).value
         seen = tuple(map(min, shape, about))
-        deepest = geometry_rules.choose_depth(seen)
+        deepest = geometry_rules.choose_depth(seen, self._is_short)
         strides = decide(
             "model.strides",
             geometry_rules.choose_encoder_strides(settings["model.encoder"], encoder.widths, encoder.depth)

@@ -169,7 +169,7 @@ class _Planner:
         key = data.spacing_mm, data.voxel_mm, data.in_channels  # all else is the same in the sections of a plan
         if key not in self._sized:
             alone = Decisions(self.settings)
-            sizes = SizePlanner(self.fingerprint, data, alone, self.networks, self.room, precision).plan()
+            sizes = SizePlanner(self.fingerprint, data, alone, self.networks, self.room, precision, self.minutes).plan()
             self._sized[key] = sizes, alone.reasons
         return self._sized[key]
 
