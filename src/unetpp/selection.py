@@ -15,6 +15,7 @@ SELECTED, PAGE = "select.json", "select.html"
 """Files of a folder that `unetpp select` wrote."""
 LARGEST, SMALLEST, HOLES = "largest", "smallest", "holes"
 """Kinds of steps: keep the largest object; remove objects of fewer voxels; fill holes."""
+Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Step(Measured):
@@ -118,8 +119,10 @@ class Selection(Measured):
     members: tuple[Member, ...] = Field(min_length=1, max_length=2)
     tta: bool = False
     """Whether mirrored copies are averaged."""
-    threshold: float = Field(default=0.5, gt=0, lt=1)
+    threshold: Probability = 0.5
     """Of two classes: probability above which a voxel is foreground."""
+    region_thresholds: dict[str, Probability] = Field(default_factory=dict)
+    """Of regions: probability above which a voxel is in it, where that is not 0.5."""
     temperature: Temperature = Temperature()
     steps: tuple[Step, ...] = ()
     """Post-processing, in this order."""
@@ -131,7 +134,7 @@ class Selection(Measured):
     candidates: tuple[Candidate, ...] = ()
     tried: tuple[TriedStep, ...] = ()
     threshold_gain: float | None = None
-    """Gain in Dice by the threshold, mean over cases."""
+    """Gain in Dice by the thresholds, mean over cases."""
     cases: tuple[str, ...] = ()
     """Validation cases that were compared."""
     cases_shared: int = 0
@@ -146,9 +149,13 @@ class Selection(Measured):
         parts = [f"{each.run} at {each.name} ({count_noun(len(each.files), 'fold')})" for each in self.members]
         return " + ".join(parts) + (", averaged over mirrored copies" if self.tta else "")
 
+    def list_thresholds(self) -> dict[str, float]:
+        """List the thresholds that are not 0.5, by what is above them."""
+        return self.region_thresholds | ({"foreground": self.threshold} if self.threshold != 0.5 else {})
+
     def describe_extras(self, classes: tuple[str, ...]) -> list[str]:
         """Say in words what is done beside averaging: threshold, post-processing, temperature."""
-        lines = [f"foreground above a probability of {self.threshold:g}"] if self.threshold != 0.5 else []
+        lines = [f"{name} above a probability of {limit:g}" for name, limit in self.list_thresholds().items()]
         lines += [step.describe(classes) for step in self.steps]
         heat = self.temperature
         if heat.value != 1.0:

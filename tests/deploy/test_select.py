@@ -20,7 +20,7 @@ from unetpp.data.folds import make_splits, read_splits, write_splits
 from unetpp.data.parts import split_dataset
 from unetpp.deploy.select.calibrating import compute_ece, fit_temperature
 from unetpp.deploy.select.candidates import Counted, Key, judge_candidates, list_candidates
-from unetpp.deploy.select.post_processing import choose_steps, choose_threshold, count
+from unetpp.deploy.select.post_processing import choose_steps, choose_thresholds, count
 from unetpp.deploy.select.runs import FoldPredictors, open_runs
 from unetpp.deploy.select.scoring import score_candidates
 from unetpp.deploy.select.study import CaseStore
@@ -346,8 +346,13 @@ def test_the_cheapest_that_is_not_clearly_worse_is_chosen(runs: tuple[Path, Path
     assert found[0].dice is not None and found[0].ms is not None
 
 
-def make_store(folder: Path, pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> CaseStore:
-    store = CaseStore(folder, classes)
+def make_store(
+    folder: Path,
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    classes: int,
+    regions: tuple[tuple[int, ...], ...] | None = None,
+) -> CaseStore:
+    store = CaseStore(folder, classes, regions)
     for number, (levels, reference) in enumerate(pairs):
         store.add(str(number), levels.astype(np.uint8), reference.astype(np.uint8))
     return store
@@ -400,13 +405,35 @@ def test_a_threshold_is_kept_only_where_its_gain_is_clear(tmp_path: Path) -> Non
     truth = np.zeros((20, 20), np.uint8)
     truth[5:15, 5:15] = 1
     low = np.where(truth, 7, 2)  # foreground is above 0.4 alone: between the thresholds 0.4 and 0.45
-    store = make_store(tmp_path, [(low, truth)] * 4, 2)
-    threshold, gain = choose_threshold(store)
+    store = make_store(tmp_path, [(low[None], truth)] * 4, 2)
+    (threshold,), gain = choose_thresholds(store)
     assert 0.15 < threshold <= 0.4 and gain == pytest.approx(1.0)
     np.testing.assert_array_equal(store.read(0)[0], truth)
     (tmp_path / "other").mkdir()
-    store = make_store(tmp_path / "other", [(np.where(truth, 17, 0), truth)] * 4, 2)
-    assert choose_threshold(store) == (0.5, None)
+    store = make_store(tmp_path / "other", [(np.where(truth, 17, 0)[None], truth)] * 4, 2)
+    assert choose_thresholds(store) == ((0.5,), None)
+    assert choose_thresholds(make_store(tmp_path / "other", [(truth, truth)], 3)) == ((), None)
+
+
+def test_each_region_has_its_threshold_unless_another_gets_worse(tmp_path: Path) -> None:
+    regions = ((1, 2), (2,))  # a core in a whole
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:16, 4:16], truth[8:12, 8:12] = 1, 2
+    whole, core = np.where(truth > 0, 6, 1), np.where(truth == 2, 12, 7 * (truth == 1))
+    core[8, 8:12] = 8  # a row of the core is below 0.5, and above what is around it
+    store = make_store(tmp_path, [(np.stack([whole, core]), truth)] * 4, 3, regions)
+    thresholds, gain = choose_thresholds(store)
+    assert 0.15 <= thresholds[0] < 0.4 and thresholds[1] == 0.45 and gain is not None and gain > 0
+    np.testing.assert_array_equal(store.read(0)[0], truth)
+    store.clean(Step(kind=LARGEST, classes=(1, 2)))
+    np.testing.assert_array_equal(store.read(0)[0], truth)
+    # a lower threshold of the core would find all of it, and as much around the whole
+    whole, core = np.where(truth > 0, 17, 0), np.where(truth == 2, 6, 0)
+    core[(truth == 2) & (np.arange(20) % 2 == 0)] = 17
+    core[0, :] = 6
+    (tmp_path / "other").mkdir()
+    store = make_store(tmp_path / "other", [(np.stack([whole, core]), truth)] * 4, 3, regions)
+    assert choose_thresholds(store) == ((0.5, 0.5), None)
 
 
 def test_a_temperature_brings_confidence_near_accuracy() -> None:

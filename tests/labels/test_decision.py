@@ -8,7 +8,7 @@ import torch
 
 from unetpp.labels.coding import ClassArrays, RegionArrays
 from unetpp.labels.coding_torch import CLASSES, RegionTensors
-from unetpp.labels.decision import Decision
+from unetpp.labels.decision import Decision, make_decision
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
@@ -41,6 +41,22 @@ def test_a_threshold_is_that_of_two_classes_and_of_each_region() -> None:
     regions, tensor = ((1, 2), (2,)), torch.from_numpy(chances)
     found = RegionArrays(regions).fill_indices(chances, np.empty(4, np.uint8), 0.4)
     assert found.tolist() == RegionTensors(regions).class_indices(tensor, 0.4).tolist() == [0, 0, 2, 1]
+    found = RegionArrays(regions).fill_indices(chances, np.empty(4, np.uint8), (0.4, 0.3))
+    assert found.tolist() == RegionTensors(regions).class_indices(tensor, (0.4, 0.3)).tolist() == [0, 0, 2, 2]
     both = np.stack([1 - chances[0], chances[0]])
     assert ClassArrays().fill_indices(both, np.empty(4, np.uint8), 0.4).tolist() == [0, 0, 1, 1]
     assert CLASSES.class_indices(tensor[:1], 0.4).tolist() == [False, False, True, True]
+
+
+def test_thresholds_of_a_selection_are_those_of_the_regions_by_name() -> None:
+    from unetpp.plan import DataPlan, Region
+    from unetpp.selection import Member, Selection
+
+    member = Member(run="a", size=1)
+    regions = (Region(name="whole", values=(1, 2)), Region(name="core", values=(2,)))
+    names = {"classes": ("background", "a", "b"), "label_values": (0, 1, 2)}
+    data = DataPlan(dims=2, channels=("image",), **names, regions=regions, normalization=({},))
+    selection = Selection(members=(member,), region_thresholds={"core": 0.35})
+    assert make_decision(selection, data).threshold == (0.5, 0.35)
+    assert selection.describe_extras(data.classes) == ["core above a probability of 0.35"]
+    assert Selection.model_validate_json(Selection(members=(member,)).to_json()).region_thresholds == {}

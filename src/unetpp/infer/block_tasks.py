@@ -40,6 +40,7 @@ from unetpp.infer.remote import RemoteModel
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.infer.tiles import TileGrid
 from unetpp.labels.classes import index_type
+from unetpp.labels.decision import MOST_PROBABLE, Threshold
 from unetpp.plan import DataPlan
 from unetpp.slabs import slabs
 
@@ -230,14 +231,14 @@ def predict_classes(
 
 def _predict_probabilities(
     predictor: Predictor | SelectedPredictor, image: PreparedImage, area: Slices, options: PredictOptions, before: int
-) -> tuple[Tensor, float, Any]:
+) -> tuple[Tensor, Threshold, Any]:
     """Predict the probabilities of a block, averaged over the members of a selection."""
     if isinstance(predictor, Predictor):
         members, sizes = [predictor], [predictor.choose_sizes(options)]
-        threshold, tta = 0.5, options.tta
+        threshold, tta = MOST_PROBABLE.threshold, options.tta
     else:
         members, sizes = predictor.members, [(each.size,) for each in predictor.selection.members]
-        threshold, tta = predictor.selection.threshold, options.tta or predictor.selection.tta
+        threshold, tta = predictor.decision.threshold, options.tta or predictor.selection.tta
     total: Tensor | None = None
     for member, depths in zip(members, sizes, strict=True):
         plan = member.plan.predict

@@ -41,7 +41,7 @@ class SelectedPredictor(CasePredictor):
         self.verdicts = tuple(dict.fromkeys(text for member in members for text in member.verdicts))
         self.doubts = () if selection.calibration.expected_dice_slope is not None else first.doubts
         self.backend = first.backend
-        self._decision = make_decision(selection, first.data)
+        self.decision = make_decision(selection, first.data)
 
     def share_passes(self, most: int) -> None:
         """Let threads share passes; see `Predictor.share_passes`."""
@@ -99,7 +99,7 @@ class SelectedPredictor(CasePredictor):
         sizes = self.choose_sizes(options)
         image, bands = self.stream_source(source, where, options, progress)
         place = image.geometry, image.orientation
-        found = collect(bands, image.image_shape, sizes, options, *place, self.members[0].coding, self._decision)
+        found = collect(bands, image.image_shape, sizes, options, *place, self.members[0].coding, self.decision)
         outside, self.backend = find_outside(source, self.data), self.members[0].backend
         return {size: replace(prediction, outside=outside) for size, prediction in found.items()}
 

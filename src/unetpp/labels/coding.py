@@ -9,13 +9,14 @@ from typing import final
 import numpy as np
 
 from unetpp.labels.classes import find_region
+from unetpp.labels.decision import Threshold, list_thresholds
 
 
 class Coding(ABC):
     """The meaning of the channels of a network: from probabilities (outputs, *spatial) to class indices and numbers."""
 
     @abstractmethod
-    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: Threshold = 0.5) -> np.ndarray:
         """Find the class of each voxel.
 
         Args:
@@ -40,10 +41,11 @@ class Coding(ABC):
 class ClassArrays(Coding):
     """Exclusive classes, background first."""
 
-    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: Threshold = 0.5) -> np.ndarray:
         """Find the most probable class of each voxel; of equal ones the first. Two classes go by the threshold."""
-        if len(probabilities) == 2 and threshold != 0.5:
-            indices[...] = probabilities[1] > threshold
+        (limit,) = list_thresholds(threshold, 1)
+        if len(probabilities) == 2 and limit != 0.5:
+            indices[...] = probabilities[1] > limit
             return indices
         best = np.full(indices.shape, -np.inf, dtype=np.float32)
         indices[...] = 0
@@ -81,11 +83,12 @@ class RegionArrays(Coding):
     def __init__(self, regions: Sequence[Sequence[int]]) -> None:
         self.regions = regions
 
-    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-        """Write each region whose probability is above the threshold, later ones over earlier ones."""
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: Threshold = 0.5) -> np.ndarray:
+        """Write each region whose probability is above its threshold, later ones over earlier ones."""
         indices[...] = 0
-        for region, probability in zip(self.regions, probabilities, strict=True):
-            indices[probability > threshold] = region[0]
+        limits = list_thresholds(threshold, len(self.regions))
+        for region, probability, limit in zip(self.regions, probabilities, limits, strict=True):
+            indices[probability > limit] = region[0]
         return indices
 
     def entropy(self, probabilities: np.ndarray) -> np.ndarray:

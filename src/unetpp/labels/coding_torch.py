@@ -14,6 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from unetpp.labels.decision import Threshold, list_thresholds
 from unetpp.plan import DataPlan
 
 
@@ -45,7 +46,7 @@ class TensorCoding(ABC):
         """Return the number of classes, background included, that segmentations of so many outputs have."""
 
     @abstractmethod
-    def class_indices(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+    def class_indices(self, probabilities: Tensor, threshold: Threshold = 0.5) -> Tensor:
         """Find the class of each voxel from probabilities (channels, ...); for the threshold see `Decision`."""
 
     @abstractmethod
@@ -103,9 +104,10 @@ class ClassTensors(TensorCoding):
         """Return the number of outputs."""
         return outputs
 
-    def class_indices(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+    def class_indices(self, probabilities: Tensor, threshold: Threshold = 0.5) -> Tensor:
         """Find the most probable class; of equal ones the first. Two classes in compact form go by the threshold."""
-        return probabilities[0] > threshold if len(probabilities) == 1 else self.most_probable(probabilities)[1]
+        (limit,) = list_thresholds(threshold, 1)
+        return probabilities[0] > limit if len(probabilities) == 1 else self.most_probable(probabilities)[1]
 
     def most_probable(self, probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
         """Find the highest probability along `dim`, which is removed, and its class; of equal ones the first."""
@@ -179,11 +181,12 @@ class RegionTensors(TensorCoding):
         """Return the number of classes that regions are unions of."""
         return self.num_classes
 
-    def class_indices(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
-        """Write each region whose probability is above the threshold, later ones over earlier ones."""
+    def class_indices(self, probabilities: Tensor, threshold: Threshold = 0.5) -> Tensor:
+        """Write each region whose probability is above its threshold, later ones over earlier ones."""
         found = torch.zeros(probabilities.shape[1:], dtype=torch.long, device=probabilities.device)
-        for region, probability in zip(self.regions, probabilities, strict=True):
-            found.masked_fill_(probability > threshold, region[0])
+        limits = list_thresholds(threshold, len(self.regions))
+        for region, probability, limit in zip(self.regions, probabilities, limits, strict=True):
+            found.masked_fill_(probability > limit, region[0])
         return found
 
     def find_certainty(self, probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,15 @@ from unetpp.plan import DataPlan
 from unetpp.selection import Selection
 
 Array = TypeVar("Array", bound=Any)
+Threshold = float | tuple[float, ...]
+"""Of two classes or of every region; or one for each region."""
 
 
 @dataclass(frozen=True)
 class Decision:
     """Threshold of two classes or of regions, and temperature of the probabilities of any number of them."""
 
-    threshold: float = 0.5
+    threshold: Threshold = 0.5
     """Probability above which the second of two classes, or a region, is chosen; of more classes the most probable is
     always taken."""
     temperature: float = 1.0
@@ -49,4 +51,13 @@ MOST_PROBABLE = Decision()
 
 def make_decision(selection: Selection, data: DataPlan) -> Decision:
     """Make the decision of a selection for the classes or regions of a plan."""
-    return Decision(selection.threshold, selection.temperature.value, exclusive=data.regions is None)
+    common = selection.threshold  # earlier versions had it for a single region, too
+    threshold: Threshold = common
+    if data.regions is not None:
+        threshold = tuple(selection.region_thresholds.get(name, common) for name in data.scored)
+    return Decision(threshold, selection.temperature.value, exclusive=data.regions is None)
+
+
+def list_thresholds(threshold: Threshold, regions: int) -> tuple[float, ...]:
+    """List the threshold of each region."""
+    return threshold if isinstance(threshold, tuple) else (threshold,) * regions

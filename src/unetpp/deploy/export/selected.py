@@ -88,7 +88,7 @@ def open_selected(
 def _require_format(model: Path, out: Path, selection: Selection) -> None:
     """Raise UsageError for a .pt2 if there is more than networks: programs of torch.export know nothing of it."""
     extras = ["mirrored copies"] if selection.tta else []
-    extras += ["a threshold"] if selection.threshold != 0.5 else []
+    extras += ["a threshold"] if selection.threshold != 0.5 or selection.region_thresholds else []
     extras += ["post-processing"] if selection.steps else []
     extras += ["a temperature"] if selection.temperature.value != 1 else []
     if out.suffix == ".pt2" and extras:

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from unetpp.data.case_files import name_files, read_case_classes
 from unetpp.deploy.select.calibrating import fit_temperature
 from unetpp.deploy.select.candidates import Key, judge_candidates, list_candidates
-from unetpp.deploy.select.post_processing import choose_steps, choose_threshold
+from unetpp.deploy.select.post_processing import choose_steps, choose_thresholds
 from unetpp.deploy.select.runs import ComparedRun, FoldPredictors, time_runs
 from unetpp.deploy.select.scoring import score_candidates
 from unetpp.deploy.select.study import study_cases
@@ -22,10 +23,12 @@ from unetpp.errors import failures_of
 from unetpp.infer.calibration import calibrate
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.selected import SelectedPredictor
+from unetpp.labels.decision import MOST_PROBABLE
 from unetpp.layouts.dataset import Case
 from unetpp.measure.pace import Pace
 from unetpp.measured import Scores
 from unetpp.metrics.scores import score_case, summarize
+from unetpp.plan import DataPlan
 from unetpp.progress import Progress
 from unetpp.selection import Member, Selection
 from unetpp.version import __version__
@@ -141,18 +144,26 @@ def _fit(job: Choosing, draft: Selection, find: Callable[[str], SelectedPredicto
     with tempfile.TemporaryDirectory(prefix="unetpp-", ignore_cleanup_errors=True) as folder:
         store = study_cases(cases, find, Path(folder), data, show, job.by(STUDIED_BY))
         temperature = fit_temperature(store.probabilities, store.truth)
-        threshold, gain = choose_threshold(store)
+        thresholds, gain = choose_thresholds(store)
         tried = choose_steps(store, data.scored, job.progress.stage("Trying post-processing", "kinds"))
     return draft.merge(
         Selection(
             members=draft.members,
             temperature=temperature,
-            threshold=threshold,
+            **_name_thresholds(thresholds, data),
             threshold_gain=gain,
             tried=tuple(tried),
             steps=tuple(each.step for each in tried if each.kept),
         )
     )
+
+
+def _name_thresholds(thresholds: Sequence[float], data: DataPlan) -> dict[str, Any]:
+    """Name the thresholds as select.json does."""
+    if data.regions is None:
+        return {"threshold": thresholds[0]} if thresholds else {}
+    pairs = zip(data.scored, thresholds, strict=True)
+    return {"region_thresholds": {name: limit for name, limit in pairs if limit != MOST_PROBABLE.threshold}}
 
 
 def _verify(

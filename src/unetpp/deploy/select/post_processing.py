@@ -27,25 +27,49 @@ Outcome = list[tuple[Counted, Counted]]
 """Counts of each case without and with a step."""
 
 
-def choose_threshold(store: CaseStore) -> tuple[float, float | None]:
-    """Choose the threshold of two classes, kept only where its gain is clear; the store takes it over.
+def choose_thresholds(store: CaseStore) -> tuple[tuple[float, ...], float | None]:
+    """Choose the threshold of two classes, or of one region after the other; the store takes them over.
+
+    One is kept where its gain is clear, and no region gets worse in the mean over cases.
 
     Returns:
-        The threshold, and the gain in Dice; None where it stays 0.5.
+        The thresholds, none for more than two classes; and the gain in Dice, None where all stay 0.5.
     """
-    if store.classes != 2:
-        return THRESHOLDS[MIDDLE], None
-    dice: list[list[float | None]] = [[] for _ in THRESHOLDS]
-    for number in range(len(store.cases)):
-        for place in range(len(THRESHOLDS)):
-            dice[place].append(count(*store.read(number, place), store.scored).dice())
-    gains = [[-lost for lost in compute_dice_losses(dice[MIDDLE], each)] for each in dice]
-    best = max(range(len(THRESHOLDS)), key=lambda place: (mean_of(gains[place]) or 0.0, -abs(place - MIDDLE)))
-    interval = bootstrap_interval(gains[best])
-    if best != MIDDLE and interval and interval[0] > 0:
-        store.threshold = best
-        return THRESHOLDS[best], mean_of(gains[best])
-    return THRESHOLDS[MIDDLE], None
+    total: float | None = None
+    for number in range(len(store.written)):
+        place, gain = _choose_place(store, number)
+        if gain is not None:
+            store.places[number], total = place, (total or 0.0) + gain
+    return tuple(THRESHOLDS[place] for place in store.places), total
+
+
+def _choose_place(store: CaseStore, number: int) -> tuple[int, float | None]:
+    """Choose the place of one threshold, with its gain in Dice, mean over cases; None where it stays as it is."""
+    tried = [[*store.places[:number], place, *store.places[number + 1 :]] for place in range(len(THRESHOLDS))]
+    counts: list[list[Counted]] = [[] for _ in tried]
+    for case in range(len(store.cases)):
+        for found, pair in zip(counts, store.read_at(case, tried), strict=True):
+            found.append(count(*pair, store.scored))
+    before = counts[store.places[number]]
+    gains = [_list_gains(before, after) for after in counts]
+    good = [
+        place for place, (_, by_region) in enumerate(gains) if all(each is None or each >= -1e-12 for each in by_region)
+    ]
+    best = max(good, key=lambda place: (mean_of(gains[place][0]) or 0.0, -abs(place - MIDDLE)))
+    interval = bootstrap_interval(gains[best][0])
+    is_clear = best != store.places[number] and interval is not None and interval[0] > 0
+    return best, mean_of(gains[best][0]) if is_clear else None
+
+
+def _list_gains(before: Sequence[Counted], after: Sequence[Counted]) -> tuple[list[float], list[float | None]]:
+    """List the gain in Dice of each case, and the mean gain of each class or region."""
+    pairs = [(one.class_dice(), other.class_dice()) for one, other in zip(before, after, strict=True)]
+    by_region = [
+        mean_of(-lost for lost in compute_dice_losses(*zip(*each, strict=True)))
+        for each in zip(*(zip(*pair, strict=True) for pair in pairs), strict=True)
+    ]
+    by_case = compute_dice_losses([each.dice() for each in before], [each.dice() for each in after])
+    return [-lost for lost in by_case], by_region
 
 
 def choose_steps(store: CaseStore, names: Sequence[str], show: Stage) -> list[TriedStep]:

@@ -26,7 +26,7 @@ from unetpp.selection import Step
 from unetpp.volume import find_box
 
 THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(2, 19))
-"""Thresholds of two classes that are tried: 0.1 to 0.9."""
+"""Thresholds of two classes, or of a region, that are tried: 0.1 to 0.9."""
 MIDDLE = THRESHOLDS.index(0.5)
 SAMPLED, MOST_VALUES = 20_000, 2**25
 """Voxels of a case whose probabilities are kept, and numbers of all cases together."""
@@ -45,14 +45,25 @@ class CaseStore:
     classes: int
     regions: Sequence[Sequence[int]] | None = None
     """Class indices of each region; None: every foreground class is scored by itself."""
-    threshold: int = MIDDLE
-    """Place of the threshold of two classes in `THRESHOLDS`."""
+    places: list[int] = field(default_factory=list)
+    """Place in `THRESHOLDS` of the threshold of two classes, or of each region; empty: there is none to choose."""
     cases: list[str] = field(default_factory=list)
     probabilities: list[np.ndarray] = field(default_factory=list)
     """(voxels, classes) of each case; of regions (voxels and regions, 2): outside and inside."""
     truth: list[np.ndarray] = field(default_factory=list)
     """(voxels,) class index of these; of regions (voxels and regions,): 1 inside."""
-    _shapes: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
+    _shapes: list[tuple[int, ...]] = field(default_factory=list)
+    _is_decided: bool = False
+
+    def __post_init__(self) -> None:
+        self.places = [MIDDLE] * len(self.written)
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """Class index of voxels above the threshold of two classes, or of each region; empty for more classes."""
+        if self.regions is not None:
+            return tuple(region[0] for region in self.regions)
+        return (1,) if self.classes == 2 else ()
 
     @property
     def scored(self) -> Sequence[Sequence[int]]:
@@ -60,41 +71,56 @@ class CaseStore:
         return list_regions(self.classes, self.regions)
 
     def add(self, case: str, levels: np.ndarray, reference: np.ndarray) -> None:
-        """Add a case: class indices, of two classes numbers of thresholds below the probability; and the reference."""
+        """Add a case: as `find_levels` finds it, and the reference (*spatial)."""
         number = len(self.cases)
         self.cases.append(case)
-        self._shapes.append((levels.shape, levels.dtype.str))
+        self._shapes.append(reference.shape)
         self._write(number, "levels", levels)
-        self._write(number, "reference", reference.astype(levels.dtype))
+        self._write(number, "reference", reference.astype(index_type(self.classes)))
 
-    def read(self, number: int, threshold: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Read class indices of prediction and reference; voxels that nobody labeled are background in both."""
-        levels, reference = self._read(number, "levels"), self._read(number, "reference")
-        found = levels
-        if self.classes == 2:
-            found = (levels > (self.threshold if threshold is None else threshold)).astype(np.uint8)
+        return next(self.read_at(number, [self.places]))
+
+    def read_at(self, number: int, tried: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Read them at several places of the thresholds."""
+        levels, reference = self._read_levels(number), self._read(number, "reference", self._shapes[number])
         ignored = reference == ignored_index(self.classes)
-        if ignored.any():
-            found, reference = np.where(ignored, 0, found), np.where(ignored, 0, reference)
-        return found, reference
+        reference = np.where(ignored, 0, reference)
+        for places in tried:
+            found = levels if self._is_decided else self._decide(levels, places)
+            yield np.where(ignored, 0, found) if ignored.any() else found, reference
+
+    def _decide(self, levels: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """Find class indices, later regions over earlier ones."""
+        if not self.written:
+            return levels
+        found = np.zeros(levels.shape[1:], index_type(self.classes))
+        for index, level, place in zip(self.written, levels, places, strict=True):
+            found[level > place] = index
+        return found
 
     def clean(self, step: Step) -> None:
-        """Apply a step to all segmentations, which are of the threshold from now on."""
+        """Apply a step to all segmentations, whose thresholds stay from now on."""
         for number in range(len(self.cases)):
-            found = self._read(number, "levels")
-            if self.classes == 2:
-                found = (found > self.threshold).astype(np.uint8)
+            levels = self._read_levels(number)
+            found = levels if self._is_decided else self._decide(levels, self.places)
             clean_segmentation(found, [step])
-            self._write(number, "levels", found * np.uint8(len(THRESHOLDS)) if self.classes == 2 else found)
+            self._write(number, "levels", found)
+        self._is_decided = True
+
+    def _read_levels(self, number: int) -> np.ndarray:
+        if self._is_decided or not self.written:
+            return self._read(number, "levels", self._shapes[number])
+        return self._read(number, "levels", (len(self.written), *self._shapes[number]), np.uint8)
 
     def _write(self, number: int, name: str, array: np.ndarray) -> None:
         content = zlib.compress(np.ascontiguousarray(array).data, level=1)
         (self.folder / f"{number}.{name}").write_bytes(content)
 
-    def _read(self, number: int, name: str) -> np.ndarray:
-        shape, kind = self._shapes[number]
+    def _read(self, number: int, name: str, shape: tuple[int, ...], kind: type[np.uint8] | None = None) -> np.ndarray:
         content = bytearray(zlib.decompress((self.folder / f"{number}.{name}").read_bytes()))  # writable
-        return np.frombuffer(content, dtype=kind).reshape(shape)
+        return np.frombuffer(content, dtype=kind or index_type(self.classes)).reshape(shape)
 
 
 def study_cases(
@@ -126,7 +152,9 @@ def _study(case: Case, predictor: SelectedPredictor, store: CaseStore, quota: in
     source = open_case_image(case, predictor.data)
     image, bands = predictor.stream_source(source, str(case.images[0]))
     turned = image.orientation.turn(reference)
-    levels, coding = np.empty(reference.shape, index_type(store.classes)), predictor.members[0].coding
+    coding = predictor.members[0].coding
+    planes = (len(store.written),) if store.written else ()
+    levels = np.empty((*planes, *reference.shape), np.uint8 if planes else index_type(store.classes))
     view, rng = image.orientation.turn(levels), np.random.default_rng(len(store.cases))
     box = find_surroundings(turned, ignored_index(store.classes))
     share = quota / max(1, math.prod(part.stop - part.start for part in box))
@@ -134,7 +162,8 @@ def _study(case: Case, predictor: SelectedPredictor, store: CaseStore, quota: in
     for band in bands:
         chances = band.probabilities[0]
         rows = slice(band.first_row, band.first_row + chances.shape[1])
-        view[rows] = _find_levels(chances, store.classes, coding).cpu().numpy()
+        place = (slice(None), rows) if planes else rows
+        view[place] = find_levels(chances, store, coding).cpu().numpy()
         for found, true in _sample(chances, turned[rows], rows.start, box, share, rng):
             known = true != ignored_index(store.classes)
             pair = coding.expand(found).T.cpu().numpy()[known], true[known]
@@ -156,13 +185,16 @@ def _split_regions(
     return np.stack([1 - flat, flat], axis=1), inside
 
 
-def _find_levels(chances: Tensor, classes: int, coding: TensorCoding) -> Tensor:
-    """Number of thresholds below the probability (1, ...) of the second of two classes; of more, class indices."""
-    if classes > 2:
+def find_levels(chances: Tensor, store: CaseStore, coding: TensorCoding) -> Tensor:
+    """Find the number of thresholds below each probability, of the second of two classes (1, ...) or of regions.
+
+    Of more classes, which have no threshold, class indices (...).
+    """
+    if not store.written:
         return coding.class_indices(chances).to(torch.int32)
-    levels = torch.zeros_like(chances[0], dtype=torch.uint8)
+    levels = torch.zeros_like(chances, dtype=torch.uint8)
     for threshold in THRESHOLDS:
-        levels += chances[0] > threshold
+        levels += chances > threshold
     return levels
 
 
