@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from unetpp.data import store
 from unetpp.data.foreground import LOCATIONS_PER_CLASS
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase, find_stored_cases, store_cases
-from unetpp.errors import DataError
+from unetpp.errors import DataError, WriteError
 from unetpp.layouts.dataset import Case
 
 
@@ -203,3 +204,23 @@ def test_a_file_that_vanishes_is_a_problem_of_its_case(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png.*No such file"):
         store_cases(cases, small_plan(classes=3).data, tmp_path / "cache")
     assert len([*(tmp_path / "cache").glob("b-*.foreground.npy")]) == 1
+
+
+def test_a_full_disk_keeps_what_is_prepared_and_the_rest_follows_when_there_is_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
+    plan, cache = small_plan(classes=3).data, tmp_path / "cache"
+    store_cases(cases[:1], plan, cache)
+    kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+
+    def fill(*args: object, **settings: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(store.np, "save", fill)
+        with pytest.raises(WriteError, match=r"[bc]-\w+\.image\.npy: got No space left on device; .*Free some space"):
+            store_cases(cases, plan, cache)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
+    assert all(each.is_complete() for each in store_cases(cases, plan, cache))
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
