@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unetpp import scratch
 from unetpp.data.orientation import (
     Orientation,
     find_orientation,
@@ -17,7 +18,6 @@ from unetpp.data.orientation import (
     turn_geometry,
     turn_source,
 )
-from unetpp.formats import scratch
 from unetpp.formats.sources import ArraySource
 from unetpp.volume import Geometry
 

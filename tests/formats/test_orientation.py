@@ -11,7 +11,7 @@ from imagecodecs import png_encode
 from PIL import Image, ImageOps
 
 from tests.data.images import GRAY, RGB
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.orientation import TAG, is_turned, note_turned_pair, turn_upright
 from unetpp.formats.readers import read_image, read_label
 from unetpp.formats.writers import write_segmentation

@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.data.images import FLAT, GRAY, RGB, problem_of
 from tests.tiny import write_png
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.readers import open_image, read_image
 from unetpp.formats.writers import write_segmentation
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unetpp.formats import png_rows, scratch
+from unetpp import scratch
+from unetpp.formats import png_rows
 
 
 def rows_of(path: Path) -> np.ndarray:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unetpp import scratch
 from unetpp.errors import DataError
-from unetpp.formats import raw_voxels, scratch
+from unetpp.formats import raw_voxels
 from unetpp.formats.raw_voxels import VoxelSource, load_voxels
 from unetpp.volume import Geometry
 

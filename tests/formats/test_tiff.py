@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tests.data.images import GRAY, RGB, SOLID, problem_of
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.readers import open_image, read_image, read_label
 from unetpp.formats.writers import write_segmentation
 from unetpp.volume import Geometry

@@ -12,7 +12,8 @@ from imagecodecs import packints_encode
 from PIL import Image
 
 from tests.data.images import GRAY, RGB, problem_of
-from unetpp.formats import detect_format, png_rows, scratch
+from unetpp import scratch
+from unetpp.formats import detect_format, png_rows
 from unetpp.formats.pixels import find_range
 from unetpp.formats.readers import read_image, read_label
 from unetpp.volume import Volume

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unetpp import scratch
 from unetpp.errors import DataError
-from unetpp.formats import scratch
 from unetpp.formats.format import FileRefused
 from unetpp.formats.voxel_file import StoredVoxels, find_data_files, load_stored
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.data.images import FLAT, RNG, SOLID
+from unetpp import scratch
 from unetpp.errors import UsageError, WriteError
-from unetpp.formats import scratch
 from unetpp.formats.readers import read_image, read_label
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.volume import Geometry

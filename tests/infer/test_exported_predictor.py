@@ -22,11 +22,11 @@ from tests.tiny import run_cli
 from torch import Tensor
 
 import unetpp
+from unetpp import scratch
 from unetpp.data.arrays import open_array, open_array_or_file
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.formats import scratch
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import load_predictor

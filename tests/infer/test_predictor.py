@@ -17,9 +17,9 @@ from tests.data.images import write_nifti
 from tests.tiny import write_png
 from torch import nn
 
+from unetpp import scratch
 from unetpp.data.arrays import open_array
 from unetpp.errors import DataError, ModelFileError, UsageError
-from unetpp.formats import scratch
 from unetpp.formats.readers import read_image, read_label
 from unetpp.formats.writers import write_segmentation
 from unetpp.infer.options import PredictOptions

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.infer import sliding
 from unetpp.infer.bands import Band, average_bands, collect
 from unetpp.infer.options import PredictOptions

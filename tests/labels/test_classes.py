@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unetpp import labels, slabs
+from unetpp import labels, scratch, slabs
 from unetpp.errors import DataError
 from unetpp.labels.classes import Classes, ignored_index, index_type
 from unetpp.labels.coding import ClassArrays
@@ -187,3 +187,14 @@ def test_voxels_that_nobody_labeled_have_their_own_index(values: list[int], kind
     found = encode_label(Volume(label[None], Geometry()), classes, plan.model_copy(update={"ignore": ignore}), "a.png")
     assert found.dtype == index_type(len(rest))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_indices_of_a_large_label_lie_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    label = np.random.default_rng(0).choice([0, 7], (30, 20)).astype(np.uint8)
+    classes = Classes(("background", "a"), (0, 7))
+    small = classes.encode(label, "label")
+    monkeypatch.setattr(scratch, "LARGE", 100)
+    large = classes.encode(label, "label")
+    assert isinstance(large, np.memmap) and not isinstance(small, np.memmap)
+    np.testing.assert_array_equal(large, small)
+    np.testing.assert_array_equal(small, label == 7)

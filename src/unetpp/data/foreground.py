@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from unetpp.formats.scratch import release
+from unetpp.scratch import release
 from unetpp.slabs import slabs
 
 LOCATIONS_PER_CLASS = 4096

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from unetpp import scratch
 from unetpp.cluster.engine import HERE, Engine
 from unetpp.data.case_facts import CaseFacts
 from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
@@ -27,7 +28,7 @@ from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
 from unetpp.data.training_range import keep_filled, measure_levels, sample_values
 from unetpp.data.workers import count_at_once
 from unetpp.errors import DataError, Problem, failures_of
-from unetpp.formats import is_medical, scratch
+from unetpp.formats import is_medical
 from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
 from unetpp.labels import guess_foreground

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.sources import ImageSource
 from unetpp.slabs import slabs
 from unetpp.volume import find_box

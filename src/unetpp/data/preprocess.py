@@ -28,10 +28,10 @@ from unetpp.data.resampling import (
 from unetpp.errors import DataError, Problem
 from unetpp.formats import formats_by_suffix
 from unetpp.formats.readers import describe_shape
-from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ImageSource, Slices
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan
+from unetpp.scratch import allocate_array, release
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 

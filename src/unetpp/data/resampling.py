@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ArraySource, Slices
+from unetpp.scratch import allocate_array, release
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 

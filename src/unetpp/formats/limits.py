@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.format import FileRefused
 from unetpp.free_memory import measure_free_bytes
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import DTypeLike
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry, Volume
 

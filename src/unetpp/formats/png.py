@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.formats import limits, pillow, png_rows, scratch
+from unetpp import scratch
+from unetpp.formats import limits, pillow, png_rows
 from unetpp.formats.format import Format, starts_with
 from unetpp.formats.orientation import TAG, note_orientation, turn_upright
 from unetpp.formats.pixels import note_transparency, split_alpha, without_alpha

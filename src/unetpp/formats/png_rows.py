@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from unetpp.formats import scratch
+from unetpp import scratch
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ = 2**16

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from unetpp import scratch
 from unetpp.errors import DataError, Problem
-from unetpp.formats import scratch
 from unetpp.formats.limits import DEFLATE
 from unetpp.formats.sources import Slices
 from unetpp.slabs import slabs

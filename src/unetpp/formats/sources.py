@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.volume import Geometry
 
 Slices = tuple[slice, ...]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.axes import arrange, choose_axes
 from unetpp.formats.format import FileRefused, Format, starts_with
 from unetpp.formats.orientation import TAG, note_orientation, turn_upright

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.formats import limits, scratch
+from unetpp import scratch
+from unetpp.formats import limits
 from unetpp.formats.format import FileRefused
 
 _UNCOMPRESSED = 1

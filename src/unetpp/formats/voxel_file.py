@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.formats.format import FileRefused
 from unetpp.formats.limits import DEFLATE, check_memory
 from unetpp.formats.raw_voxels import refuse_claim

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from unetpp.formats.format import FileRefused, Format
-from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.zarr_image import SUFFIX, open_zarr_image
+from unetpp.scratch import allocate_array, release
 from unetpp.volume import Volume
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from unetpp.data.orientation import Orientation, keep_axes
 from unetpp.errors import DataError
-from unetpp.formats.scratch import release
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
 from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.labels.decision import MOST_PROBABLE, Decision
+from unetpp.scratch import release
 from unetpp.volume import Geometry
 
 CHUNK_BYTES = 2**24

@@ -26,7 +26,6 @@ from unetpp.data.normalize import (
 from unetpp.data.preprocess import ConvertedChannels, PreparedImage, prepare_image, to_label_values
 from unetpp.data.resampling import find_nearest
 from unetpp.errors import DataError
-from unetpp.formats.scratch import allocate_array
 from unetpp.formats.sources import ArraySource, ImageSource, Slices
 from unetpp.formats.zarr_image import ZarrImage
 from unetpp.infer.block import predict_block
@@ -42,6 +41,7 @@ from unetpp.infer.tiles import TileGrid
 from unetpp.labels.classes import index_type
 from unetpp.labels.decision import MOST_PROBABLE, Threshold
 from unetpp.plan import DataPlan
+from unetpp.scratch import allocate_array
 from unetpp.slabs import slabs
 
 MEASURED, PREDICTED = "measured", "blocks"

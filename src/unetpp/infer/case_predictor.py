@@ -16,7 +16,6 @@ from unetpp.data.arrays import Image, open_array_or_file, split_batch
 from unetpp.data.case_files import open_case_image
 from unetpp.data.training_range import find_scale
 from unetpp.errors import UsageError
-from unetpp.formats.scratch import release
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.planes import predict_any
@@ -28,6 +27,7 @@ from unetpp.layouts.cases import Case
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.scratch import release
 from unetpp.selection import Step
 from unetpp.size_names import SizeNames
 

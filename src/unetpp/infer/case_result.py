@@ -19,7 +19,6 @@ from unetpp.errors import (
     describe_failure,
     is_out_of_memory,
 )
-from unetpp.formats.scratch import release
 from unetpp.formats.sources import ImageSource
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.infer.calibration import describe_low
@@ -34,6 +33,7 @@ from unetpp.layouts.dataset import Case
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.results import NOTHING, SPECKLED, UNLIKE
+from unetpp.scratch import release
 from unetpp.size_names import SizeNames
 
 if TYPE_CHECKING:

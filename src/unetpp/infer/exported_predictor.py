@@ -15,7 +15,6 @@ from unetpp.data.preprocess import PreparedImage, prepare_image
 from unetpp.data.resampling import choose_methods, resample_block
 from unetpp.data.training_range import find_outside
 from unetpp.errors import DataError, UsageError
-from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ArraySource, ImageSource
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.doubts import describe_doubts, describe_verdicts
@@ -26,6 +25,7 @@ from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.coding import Coding
 from unetpp.labels.decision import MOST_PROBABLE, Decision, make_decision
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
+from unetpp.scratch import allocate_array, release
 from unetpp.size_names import choose_setting
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry

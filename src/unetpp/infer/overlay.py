@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from unetpp.files import write_atomically
-from unetpp.formats.scratch import release
 from unetpp.formats.sources import ImageSource
 from unetpp.plan import DataPlan
+from unetpp.scratch import release
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 

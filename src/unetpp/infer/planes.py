@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from unetpp.formats.planes import PlaneSource, find_turn
-from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.tiles import TileProgress
+from unetpp.scratch import allocate_array, release
 
 
 class PredictSource(Protocol):

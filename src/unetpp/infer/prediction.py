@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from unetpp.errors import Problem
-from unetpp.formats.scratch import allocate_array
 from unetpp.labels.classes import index_type
+from unetpp.scratch import allocate_array
 from unetpp.size_names import SizeNames, find_noun
 from unetpp.volume import Geometry
 

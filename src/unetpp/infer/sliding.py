@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetpp.formats import scratch
+from unetpp import scratch
 from unetpp.free_memory import measure_free_bytes
 from unetpp.infer.bands import Band, collect, rows_per_chunk
 from unetpp.infer.confidence import Disagreement

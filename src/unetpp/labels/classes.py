@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.errors import DataError, Problem
+from unetpp.scratch import allocate_array, release
 from unetpp.slabs import slabs
 
 
@@ -35,7 +36,7 @@ class Classes:
             values, codes = [*values, self.ignore], [*codes, ignored_index(len(codes))]
         order = np.argsort(values)
         known, codes_of = np.asarray(values)[order], np.asarray(codes)[order]
-        indices = np.empty(label.shape, dtype=index_type(len(self.values)))
+        indices = allocate_array(label.shape, index_type(len(self.values)))
         foreign: set[int] = set()
         for slices in slabs(label.shape):
             block = label[slices]
@@ -43,6 +44,7 @@ class Classes:
             if not (matches := known[place] == block).all():
                 foreign.update(np.unique(block[~matches]).tolist())
             indices[slices] = codes_of[place]
+            release(indices)
         if foreign:
             raise DataError(self.describe_foreign(sorted(foreign), where))
         return indices

@@ -24,6 +24,7 @@ from unetpp.labels.views import (
     unpack_colors,
 )
 from unetpp.plan import LabelPlan
+from unetpp.scratch import allocate_array, release
 from unetpp.slabs import slabs
 from unetpp.volume import Volume
 
@@ -87,7 +88,7 @@ def guess_foreground(label: Volume) -> np.ndarray:
 
 def _cut_above(label: Volume, choose_cut: Callable[[float], float]) -> np.ndarray:
     in_alpha, label = is_drawn_in_alpha(label), drop_even_alpha(label)
-    found = np.zeros(label.shape, bool)
+    found = allocate_array(label.shape, bool)
     blocks = [*slabs(label.shape)]
     top = max(float(read_brightness(label, block, in_alpha=in_alpha).max()) for block in blocks)
     cut = choose_cut(top)
@@ -97,12 +98,13 @@ def _cut_above(label: Volume, choose_cut: Callable[[float], float]) -> np.ndarra
 
 
 def _encode_two(label: Volume, meaning: LabelPlan, read: Callable[[Slices], np.ndarray], cut: float) -> np.ndarray:
-    indices = np.empty(label.shape, np.uint8)
+    indices = allocate_array(label.shape, np.uint8)
     for slices in slabs(label.shape):
         block = read(slices)
         indices[slices] = block >= cut
         if meaning.ignore is not None:
             indices[slices][block == meaning.ignore] = ignored_index(2)
+        release(indices)
     return indices
 
 
@@ -118,15 +120,16 @@ def _collect_whole(label: Volume, meaning: LabelPlan, in_alpha: bool, where: str
             got, action = "label values that are not whole numbers", 'Use `data.labels="binary"` if it is a mask.'
             raise DataError(Problem(str(where), got, "whole numbers, one for each class", action, topic="values"))
         if whole is None:
-            whole = np.empty(label.shape, np.int64 if block.dtype.kind == "f" else block.dtype)
+            whole = allocate_array(label.shape, np.int64 if block.dtype.kind == "f" else block.dtype)
         whole[slices] = block
+        release(whole)
     assert whole is not None
     return whole
 
 
 def _encode_colors(label: Volume, classes: Classes, meaning: LabelPlan) -> np.ndarray:
     """Give each voxel the class of the nearest color; transparent voxels are background."""
-    indices = np.empty(label.shape, dtype=index_type(len(classes.names)))
+    indices = allocate_array(label.shape, index_type(len(classes.names)))
     for slices in slabs(label.shape):
         colors, places = np.unique(read_colors(label, slices), return_inverse=True)
         indices[slices] = nearest_classes(colors, meaning)[places].reshape(indices[slices].shape)
@@ -157,7 +160,7 @@ def nearest_classes(colors: Iterable[int], meaning: LabelPlan) -> np.ndarray:
 def _encode_segments(label: Volume, classes: Classes, where: str | Path) -> np.ndarray:
     """Give each voxel the class that has the name of its segment; of overlapping layers the last counts."""
     index = {name: place for place, name in enumerate(classes.names)}
-    indices = np.zeros(label.shape, dtype=index_type(len(classes.names)))
+    indices = allocate_array(label.shape, index_type(len(classes.names)), zeros=True)
     for layer, channel in enumerate(label.array):
         names = names_by_value(label.segments, layer)
         if foreign := sorted({*names.values()} - {*index}):
@@ -180,7 +183,7 @@ def _encode_channels(label: Volume, classes: Classes, where: str | Path) -> np.n
     if first not in (0, 1):
         got, expected = f"{label.channels} channels", f"{len(classes.names) - 1}, one for each class"
         raise DataError(Problem(str(where), got, expected, "Give all labels the same channels."))
-    indices = np.zeros(label.shape, dtype=index_type(len(classes.names)))
+    indices = allocate_array(label.shape, index_type(len(classes.names)), zeros=True)
     for number, channel in enumerate(label.array, start=first):
         for slices in slabs(label.shape):
             indices[slices][channel[slices] != 0] = number

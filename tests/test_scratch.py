@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unetpp import scratch
 from unetpp.errors import UsageError
-from unetpp.formats import scratch
 
 
 def mapped_kb() -> int:

@@ -22,27 +22,32 @@ PIECE = 2**22
 """Bytes of a file that are compressed or decompressed at once."""
 
 
-def allocate_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
-    """Allocate an uninitialized array; a large one on disk, or in memory if no disk has space.
+def allocate_array(shape: Sequence[int], dtype: DTypeLike, zeros: bool = False) -> np.ndarray:
+    """Allocate an array; a large one on disk, or in memory if no disk has space.
 
     Call `release` repeatedly while writing or reading a large one.
+
+    Args:
+        shape: its shape.
+        dtype: its number type.
+        zeros: whether it is filled with zeros; else it is not initialized.
 
     Raises:
         MemoryError: no space for it in memory or on disk.
         UsageError: TMPDIR is not a folder.
     """
-    size = prod(shape) * np.dtype(dtype).itemsize
+    size, allocate = prod(shape) * np.dtype(dtype).itemsize, np.zeros if zeros else np.empty
     if size <= LARGE:
-        return np.empty(shape, dtype)
+        return allocate(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="unetpp-", dir=_choose_folder()) as file:
-            # a sparse file would kill the process with a bus error if the disk fills up later
+            # a new file is all zeros; a sparse one would kill the process with a bus error if the disk fills up later
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
     except OSError as error:
         if size < measure_free_bytes() / 2:
-            return np.empty(shape, dtype)
+            return allocate(shape, dtype)
         needed = f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror})"
         raise MemoryError(f"{needed}; set TMPDIR to another one") from error
 
