@@ -20,7 +20,7 @@ from unetpp.data.case_facts import CaseFacts
 from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
 from unetpp.data.case_runs import run_cases
 from unetpp.data.folds import make_splits
-from unetpp.data.intensities import Intensities, measure_intensities
+from unetpp.data.intensities import SAMPLE, Intensities, measure_intensities
 from unetpp.data.known_cases import KnownCases
 from unetpp.data.orientation import find_orientation
 from unetpp.data.parts import suggest_split
@@ -159,7 +159,7 @@ def _inspect_unknown(
     known: KnownCases,
 ) -> list[tuple[CaseFacts | None, list[Problem]]]:
     """Inspect the cases that are not known, and add them to those that are."""
-    most = _SAMPLE_OF_ALL // max(1, len(cases))
+    most = min(SAMPLE, _SAMPLE_OF_ALL // max(1, len(cases)))
     recalled = [known.recall(case, reading, most) for case in cases]
     unknown = [case for case, facts in zip(cases, recalled, strict=True) if facts is None]
     inspect = _inspect_elsewhere if engine.is_remote else _inspect_cases
