@@ -83,7 +83,11 @@ def write_page() -> str:
 def draw_pictures() -> None:
     """Draw a picture for each data set."""
     for data, picture in PICTURES.items():
-        rows = [row for row in read_rows(data) if is_drawn(data, row["member"])]
+        rows = [
+            row | ({"title": "the default: one training, two sizes"} if is_default(data, row["member"]) else {})
+            for row in read_rows(data)
+            if is_drawn(data, row["member"])
+        ]
         with tempfile.TemporaryDirectory() as folder:
             family_picture.draw(rows, Path(folder), f"{data}, {MINUTES} minutes of training each")
             shutil.copyfile(Path(folder) / "family.svg", DOCS / picture)
