@@ -94,6 +94,7 @@ def _cut_above(label: Volume, choose_cut: Callable[[float], float]) -> np.ndarra
     cut = choose_cut(top)
     for block in blocks:
         found[block] = top > 0 and read_brightness(label, block, in_alpha=in_alpha) >= min(cut, top)
+        release(found)
     return found
 
 
@@ -174,6 +175,7 @@ def _encode_segments(label: Volume, classes: Classes, where: str | Path) -> np.n
             if marked.any():
                 found = lookup.encode(block[marked], where)
                 indices[slices][marked] = np.asarray(list(places.values()))[found]
+            release(indices)
     return indices
 
 
@@ -187,4 +189,5 @@ def _encode_channels(label: Volume, classes: Classes, where: str | Path) -> np.n
     for number, channel in enumerate(label.array, start=first):
         for slices in slabs(label.shape):
             indices[slices][channel[slices] != 0] = number
+            release(indices)
     return indices
