@@ -64,12 +64,14 @@ def _choose_place(store: CaseStore, number: int) -> tuple[int, float | None]:
 def _list_gains(before: Sequence[Counted], after: Sequence[Counted]) -> tuple[list[float], list[float | None]]:
     """List the gain in Dice of each case, and the mean gain of each class or region."""
     pairs = [(one.class_dice(), other.class_dice()) for one, other in zip(before, after, strict=True)]
-    by_region = [
-        mean_of(-lost for lost in compute_dice_losses(*zip(*each, strict=True)))
-        for each in zip(*(zip(*pair, strict=True) for pair in pairs), strict=True)
-    ]
     by_case = compute_dice_losses([each.dice() for each in before], [each.dice() for each in after])
-    return [-lost for lost in by_case], by_region
+    return [-lost for lost in by_case], _average_gains(pairs)
+
+
+def _average_gains(pairs: Sequence[tuple[list[float | None], list[float | None]]]) -> list[float | None]:
+    """Average the gain of each class or region over cases, of each its Dice before and after."""
+    sides = (zip(*side, strict=True) for side in zip(*pairs, strict=True))
+    return [mean_of(-lost for lost in compute_dice_losses(*side)) for side in zip(*sides, strict=True)]
 
 
 def choose_steps(store: CaseStore, names: Sequence[str], show: Stage) -> list[TriedStep]:
@@ -137,12 +139,7 @@ def judge_step(step: Step, outcome: Outcome, names: Sequence[str]) -> tuple[Trie
         names: those of the foreground classes or regions.
     """
     pairs = [(before.class_dice(), after.class_dice()) for before, after in outcome]
-    gains = [
-        mean_of(
-            -lost for lost in compute_dice_losses([old[place] for old, _ in pairs], [new[place] for _, new in pairs])
-        )
-        for place in range(len(names))
-    ]
+    gains = _average_gains(pairs)
     by_case = [mean_of(-lost for lost in compute_dice_losses(old, new)) for old, new in pairs]
     gain = mean_of(gains) or 0.0
     good = gain >= LEAST_GAIN and all(each is None or each >= -1e-12 for each in gains)

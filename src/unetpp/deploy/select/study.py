@@ -88,12 +88,12 @@ class CaseStore:
         ignored = reference == ignored_index(self.classes)
         reference = np.where(ignored, 0, reference)
         for places in tried:
-            found = levels if self._is_decided else self._decide(levels, places)
+            found = self._decide(levels, places)
             yield np.where(ignored, 0, found) if ignored.any() else found, reference
 
     def _decide(self, levels: np.ndarray, places: Sequence[int]) -> np.ndarray:
-        """Find class indices, later regions over earlier ones."""
-        if not self.written:
+        """Find class indices, later regions over earlier ones; levels that are such indices stay."""
+        if self._is_decided or not self.written:
             return levels
         found = np.zeros(levels.shape[1:], index_type(self.classes))
         for index, level, place in zip(self.written, levels, places, strict=True):
@@ -103,8 +103,7 @@ class CaseStore:
     def clean(self, step: Step) -> None:
         """Apply a step to all segmentations, whose thresholds stay from now on."""
         for number in range(len(self.cases)):
-            levels = self._read_levels(number)
-            found = levels if self._is_decided else self._decide(levels, self.places)
+            found = self._decide(self._read_levels(number), self.places)
             clean_segmentation(found, [step])
             self._write(number, "levels", found)
         self._is_decided = True
