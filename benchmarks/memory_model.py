@@ -1,9 +1,10 @@
-"""Predicted and measured peak memory of a training step, for 42 networks and arithmetics.
+"""Predicted and measured peak memory of a training step and of a pass of prediction, for 42 networks and arithmetics.
 
     python benchmarks/memory_model.py OUT.jsonl [--only NAME ...] [--picture OUT.svg]
 
-Each plan is trained for two steps in a process of its own, a copy of one that has loaded the libraries and done small
-steps; the growth of its memory is measured, with weights, their average and the optimizer. malloc maps every large
+Each plan is trained for two steps, and predicts tiles of the size of its patches, each in a process of its own: a copy
+of one that has loaded the libraries and done small ones. The growth of its memory is measured, with the weights; in
+training with their average and the optimizer. malloc maps every large
 tensor by itself there, so that what is measured is in use, not left in holes. One thread, patches of seconds. Every
 measurement appends a line to OUT.jsonl; plans found there are skipped, while predictions are made anew. Linux only.
 """
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import itertools
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,8 +27,14 @@ from typing import Any
 import torch
 from timed_training import append_row, read_rows
 
+from unetpp.infer.memory import count_prediction_bytes
+from unetpp.infer.options import DEFAULTS
+from unetpp.infer.sliding import predict_batch
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.model.build import build_from_plan, model_plan
-from unetpp.plan import ModelPlan, TrainPlan
+from unetpp.plan import ModelPlan, PredictPlan, TrainPlan
+from unetpp.runtime.device import memory_format
+from unetpp.train.memory import count_training_bytes
 from unetpp.train.step import TrainingStep
 
 CPU = torch.device("cpu")
@@ -90,7 +99,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "3D wide unet": SOLID | {"patch": (24, 24, 24), "widths": (32, 64, 128, 256), "topology": "unet"},
 }
 """Fields of the network and of its training, by name."""
-TICKS = (50, 100, 200, 300)
+TRAINING, PREDICTION = "training", "prediction"
+TICKS = (20, 50, 100, 200, 300)
 """MB on the axes of the picture."""
 STEP = ("patch", "batch", "precision", "checkpointing", "optimizer", "distillation")
 
@@ -107,7 +117,8 @@ def main() -> None:
     if arguments.measure:
         return
     rows = [predict(row) for row in read_rows(arguments.out) if row["plan"] in arguments.only]
-    print(make_table(rows))
+    for of in (TRAINING, PREDICTION):
+        print(f"{of}\n\n{make_table([row for row in rows if row['of'] == of])}\n")
     if arguments.picture:
         draw(rows, arguments.picture)
 
@@ -120,17 +131,19 @@ def split(fields: dict[str, Any]) -> tuple[ModelPlan, TrainPlan]:
 
 
 def measure_missing(out: Path, names: Sequence[str]) -> None:
-    """Measure the plans of which `out` has no line."""
-    done = {row["plan"] for row in read_rows(out)}
-    missing = [name for name in names if name not in done]
+    """Measure what `out` has no line of."""
+    done = {(row["plan"], row["of"]) for row in read_rows(out)}
+    missing = [each for each in itertools.product(names, (TRAINING, PREDICTION)) if each not in done]
     if not missing:
         return
     ctypes.CDLL("libc.so.6").mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
     for fields in (FLAT | {"patch": (16, 16)}, SOLID | {"patch": (8, 8, 8), "precision": "bf16"}):
         # loads all libraries; of other widths, so that no code for a plan is there already
-        train_two_steps(*split(fields | {"widths": (8, 8)}))
-    for name in missing:
-        append_row(out, {"plan": name, "measured_mb": measure(*split(PLANS[name]))})
+        for run in (train_two_steps, predict_tiles):
+            run(*split(fields | {"widths": (8, 8)}))
+    for name, of in missing:
+        run = train_two_steps if of == TRAINING else predict_tiles
+        append_row(out, {"plan": name, "of": of, "measured_mb": measure(partial(run, *split(PLANS[name])))})
 
 
 def train_two_steps(model: ModelPlan, train: TrainPlan) -> None:
@@ -141,8 +154,21 @@ def train_two_steps(model: ModelPlan, train: TrainPlan) -> None:
         step((images, torch.randint(model.out_channels, (train.batch, 1, *train.patch))), number, 0.5)
 
 
-def measure(model: ModelPlan, train: TrainPlan) -> float:
-    """Measure in a copy of this process the MB by which two steps make it grow."""
+def plan_prediction(model: ModelPlan, train: TrainPlan) -> PredictPlan:
+    """Plan tiles like the patches of training, of the largest size."""
+    return PredictPlan(tile=train.patch, batch=train.batch, precision=train.precision, depth=max(model.list_sizes()))
+
+
+def predict_tiles(model: ModelPlan, train: TrainPlan) -> None:
+    """Predict one batch of tiles."""
+    plan = plan_prediction(model, train)
+    network = build_from_plan(model).to(memory_format=memory_format(model, CPU)).eval()
+    images = torch.randn(plan.batch, model.in_channels, *plan.tile)
+    predict_batch([network], images, [plan.depth], plan.precision, DEFAULTS, None, CLASSES)
+
+
+def measure(run: Callable[[], None]) -> float:
+    """Measure in a copy of this process the MB by which a computation makes it grow."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before must not be used again uncounted
     reading, writing = os.pipe()
@@ -155,7 +181,7 @@ def measure(model: ModelPlan, train: TrainPlan) -> float:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the largest resident memory
         before = read_status()["RssAnon"]
-        train_two_steps(model, train)
+        run()
         after = read_status()
         # a copy maps the files of its libraries again, page by page: they do not count
         os.write(writing, str(after["VmHWM"] - after["RssFile"] - before).encode())
@@ -172,10 +198,11 @@ def read_status() -> dict[str, int]:
 
 def predict(row: dict[str, Any]) -> dict[str, Any]:
     """Add to a measurement what is predicted, in MB, and the seconds of computing that this took."""
-    from unetpp.train.memory import estimate_training_bytes
-
-    started = time.process_time()
-    predicted = estimate_training_bytes(*split(PLANS[row["plan"]]), CPU)
+    started, (model, train) = time.process_time(), split(PLANS[row["plan"]])
+    if row["of"] == TRAINING:
+        predicted = count_training_bytes(model, train, CPU)
+    else:
+        predicted = count_prediction_bytes(model, plan_prediction(model, train), CPU)
     return row | {"predicted_mb": predicted / 1e6, "seconds": time.process_time() - started}
 
 
@@ -210,7 +237,10 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     measured = [row["measured_mb"] for row in rows]
     ends = [0.8 * min(measured), 1.25 * max(measured)]
     axes.fill_between(ends, *([scale * end for end in ends] for scale in (1 - WANTED, 1 + WANTED)), alpha=0.2)
-    axes.plot(measured, [row["predicted_mb"] for row in rows], "o", markersize=4)
+    for of, mark in ((TRAINING, "o"), (PREDICTION, "^")):
+        points = [(row["measured_mb"], row["predicted_mb"]) for row in rows if row["of"] == of]
+        axes.plot(*zip(*points, strict=True), mark, markersize=4, label=of)
+    axes.legend()
     axes.set(xscale="log", yscale="log", xlabel="measured peak, MB", ylabel="predicted, MB")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks([], minor=True)

@@ -40,15 +40,15 @@ def test_a_batch_fills_the_memory_or_shows_a_twentieth_of_the_data() -> None:
     most = memory_rules.limit_batch(1000, 1000 * 1000)
     assert most == 50
     choose = memory_rules.choose_filling_batch
-    assert choose(1000, most, lambda batch: batch <= 7) == (
+    assert choose(1000, most, "8 GB", lambda batch: batch <= 7) == (
         7,
-        "as many as fit the memory: 0.007 million voxels in each step",
+        "as many as 8 GB hold: 0.007 million voxels in each step",
     )
-    assert choose(1000, most, lambda batch: True).value == most
-    assert "the memory may hold more" in choose(1000, most, lambda batch: True).reason
+    assert choose(1000, most, "8 GB", lambda batch: True).value == most
+    assert "the memory may hold more" in choose(1000, most, "8 GB", lambda batch: True).reason
     few = memory_rules.limit_batch(1000, 3000)
     assert few == 2
-    assert choose(1000, few, lambda batch: True).reason.startswith("the smallest batch")
+    assert choose(1000, few, "8 GB", lambda batch: True).reason.startswith("the smallest batch")
 
 
 def test_width_grows_beyond_the_papers_only_where_nothing_else_can() -> None:

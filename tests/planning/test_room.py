@@ -10,7 +10,7 @@ import torch
 
 from tests.planning.test_planner import fingerprint
 from unetpp.errors import PlanError
-from unetpp.planning import room
+from unetpp.planning import planner, room
 from unetpp.planning.planner import make_plan
 
 CUDA = torch.device("cuda")
@@ -85,3 +85,49 @@ def test_nothing_is_timed_for_a_gpu_elsewhere_and_the_plan_says_so() -> None:
     assert "not timed: the GPU that is planned for is not in this machine" in made.reasons["train.minutes"]
     assert "not timed" in plan_for(4).reasons["train.minutes"]
     assert (made.train.precision, made.train.minutes) == ("bf16", 60)
+
+
+@pytest.mark.parametrize(
+    ("limit", "tile", "batch"), [(1e9, (256, 256), 16), (4e5, (256, 256), 1), (5e4, (128, 128), 1), (1, (128, 128), 1)]
+)
+def test_tiles_become_smaller_where_the_memory_does_not_hold_them(limit: float, tile: Any, batch: int) -> None:
+    def count(model: Any, predict: Any) -> float:
+        return 0.85e9 / limit * predict.batch * prod(predict.tile)
+
+    wanted = {"train.patch": [128, 128], "train.batch": 16, "model.widths": [32, 64, 128, 256, 512]}
+    predict = plan_for(1, settings=wanted, count_tile_bytes=count).predict
+    assert (predict.tile, predict.batch) == (tile, batch)
+
+
+def test_tiles_on_which_training_would_fit_are_not_counted() -> None:
+    plan_for(24, settings={"train.patch": [128, 128], "train.batch": 2}, count_tile_bytes=lambda *_: 1 / 0)
+
+
+def test_a_tile_that_the_user_sets_stays() -> None:
+    wanted = {"train.patch": [128, 128], "predict.tile": [512, 512]}
+    assert plan_for(1, settings=wanted, count_tile_bytes=lambda *_: 1e12).predict.tile == (512, 512)
+
+
+def test_on_a_gpu_a_long_time_goes_into_larger_steps_and_a_short_one_into_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(room, "measure_memory", lambda device: 60e9)
+    monkeypatch.setattr(planner, "has_fast_bf16", lambda device: True)
+    shape = {"dims": 3, "median_shape": (300, 512, 512), "median_spacing_mm": (1.5, 0.8, 0.8), "cases": 300}
+    facts = fingerprint(**shape, voxels=300 * 300 * 512 * 512)
+
+    def measure(model: Any, patch: Any, batch: int, precision: str) -> float:
+        return 1e-9 * sum(model.widths) * batch * prod(patch)
+
+    def plan_time(minutes: float) -> Any:
+        return make_plan(facts, device=CUDA, minutes=minutes, step_seconds=measure)
+
+    def count_voxels(made: Any) -> int:
+        return made.train.batch * prod(made.train.patch)
+
+    short, long, longest = map(plan_time, (10, 600, 24 * 60))
+    assert (short.train.patch, long.train.patch) == ((96, 96, 96), (96, 96, 96))
+    assert long.model.widths[0] == 32  # the papers', while patches can grow
+    assert count_voxels(longest) > room.LEAST_GROWTH * count_voxels(long)
+    seconds = measure(longest.model, longest.train.patch, longest.train.batch, "bf16")
+    assert 24 * 3600 / seconds == pytest.approx(room.MANY_STEPS, rel=0.1)
+    assert "and the time hold" in longest.reasons["train.patch"]

@@ -218,3 +218,8 @@ def make_tensor_coding(data: DataPlan) -> TensorCoding:
     """Make what knows the meaning of a network's logits."""
     regions = data.region_indices
     return CLASSES if regions is None else RegionTensors(regions, data.num_classes)
+
+
+def code_outputs(outputs: int) -> TensorCoding:
+    """Make a meaning that so many outputs can have, where only their cost counts: a softmax needs two of them."""
+    return RegionTensors([[1]]) if outputs == 1 else CLASSES

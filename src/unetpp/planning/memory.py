@@ -10,12 +10,12 @@ from math import prod
 
 import torch
 
-from unetpp.labels.coding_torch import CLASSES, RegionTensors
+from unetpp.labels.coding_torch import code_outputs
 from unetpp.losses.voxel_sums import sum_voxels
 from unetpp.model.build import build_from_plan
 from unetpp.plan import Axes, ModelPlan
 from unetpp.runtime.device import DTYPES
-from unetpp.runtime.live_memory import LiveMemory
+from unetpp.runtime.live_memory import CUDA_GRAIN, LiveMemory
 
 BYTES_OF_WEIGHT = 18.0
 """For each weight beside its gradient: itself, its average and the optimizer's state in float32, and half an update."""
@@ -26,8 +26,6 @@ COPIES_OF_HALF = 1.08
 SAMPLED_BATCHES = (1, 4)
 BOTTLENECK = 8
 """Number of voxels along each axis of the deepest level of the patches that are counted."""
-GRAIN = 512
-"""torch's allocator for GPUs rounds sizes up to multiples of so many bytes."""
 
 
 def estimate_step_bytes(
@@ -68,7 +66,7 @@ def _fit_line(plan: str, precision: str, checkpointing: bool | str) -> tuple[flo
 
 def _count_step(plan: ModelPlan, patch: list[int], batch: int, precision: str, checkpointing: bool | str) -> float:
     dtype = DTYPES.get(precision, torch.float32)
-    memory = LiveMemory(grain=GRAIN)
+    memory = LiveMemory(grain=CUDA_GRAIN)
     with torch.device("meta"):
         network = build_from_plan(plan).train().to(dtype)
         network.checkpointing = checkpointing
@@ -76,7 +74,7 @@ def _count_step(plan: ModelPlan, patch: list[int], batch: int, precision: str, c
             images = torch.empty(batch, plan.in_channels, *patch)
             labels = torch.empty(batch, 1, *patch, dtype=torch.int64)
             heads = network(images.to(dtype), heads=True).logits
-            coding = RegionTensors([[1]]) if plan.out_channels == 1 else CLASSES  # a softmax needs two
+            coding = code_outputs(plan.out_channels)
             sums = torch.stack([sum_voxels(logits, labels, None, coding) for logits in heads])
             torch.autograd.backward(sums.sum())
     weights = sum(weight.numel() for weight in network.parameters())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
-from unetpp.plan import Axes
+from unetpp.plan import Axes, PredictPlan
 from unetpp.planning.choice import Choice
 from unetpp.planning.geometry_rules import by, count_long_axes, shape_patch
 
@@ -64,13 +65,14 @@ def pad_case(shape: Axes, multiples: Axes) -> Axes:
     return tuple(-(-size // step) * step for size, step in zip(shape, multiples, strict=True))
 
 
-def choose_filling_batch(patch_voxels: int, most: int, fits: Callable[[int], bool]) -> Choice[int]:
+def choose_filling_batch(patch_voxels: int, most: int, memory: str, fits: Callable[[int], bool]) -> Choice[int]:
     """Choose as many patches as fit the memory, at least 2, but no more than a twentieth of the data.
 
     Args:
         patch_voxels: number of voxels of a patch.
         most: largest batch for the data, see `limit_batch`.
-        fits: whether a batch fits the memory; if one does, smaller ones do.
+        memory: the memory that a training may take, for the reason.
+        fits: whether a batch fits it; if one does, smaller ones do.
     """
     low, high = FEWEST_PATCHES, most + 1  # low is taken, high is too many
     while high - low > 1:
@@ -81,7 +83,14 @@ def choose_filling_batch(patch_voxels: int, most: int, fits: Callable[[int], boo
         return Choice(low, f"the smallest batch: {seen} are {SHARE_OF_DATA:.0%} of the data or more")
     if low == most:
         return Choice(low, f"{SHARE_OF_DATA:.0%} of all voxels in each step, as in nnU-Net; the memory may hold more")
-    return Choice(low, f"as many as fit the memory: {seen}")
+    return Choice(low, f"as many as {memory} hold: {seen}")
+
+
+def list_smaller_tiles(planned: PredictPlan, patch: Axes) -> Iterator[PredictPlan]:
+    """List what may fit the memory, the fastest first: as planned, one tile at a time, one like a training patch."""
+    yield planned
+    yield planned.model_copy(update={"batch": 1})
+    yield planned.model_copy(update={"batch": 1, "tile": tuple(patch)})
 
 
 def limit_batch(patch_voxels: int, data_voxels: int) -> int:
@@ -92,6 +101,16 @@ def limit_batch(patch_voxels: int, data_voxels: int) -> int:
         data_voxels: number of voxels of all cases on the network's grid.
     """
     return max(FEWEST_PATCHES, int(SHARE_OF_DATA * data_voxels / patch_voxels))
+
+
+def limit_width(device: str, is_full: bool) -> float:
+    """Return the widest first width for which there may be time: on a GPU patches grow before it exceeds the papers'.
+
+    Args:
+        device: "cpu" or "cuda".
+        is_full: patches and batches cannot grow any further.
+    """
+    return math.inf if device == "cpu" or is_full else USUAL_WIDTH[device]
 
 
 def choose_width_by_memory(fitting: Sequence[int], device: str, is_full: bool = False) -> Choice[int]:

@@ -173,7 +173,10 @@ class SizePlanner:
         usual, narrowest = self._pick_usual(models), list(models.values())[-1]
         if self.room.grows:
             choice = memory_rules.choose_filling_batch(
-                prod(patch), self._limit_batch(patch), lambda batch: self.room.holds(usual, patch, batch, step)
+                prod(patch),
+                self._limit_batch(patch),
+                str(self.room),
+                lambda batch: self.room.holds(usual, patch, batch, step),
             )
         else:
             choice = rules.choose_batch(prod(patch), self.data.dims, self.room.device)

@@ -24,7 +24,7 @@ from unetpp.planning.nesting import average_seconds, choose_distillation, choose
 from unetpp.planning.networks import Networks
 from unetpp.planning.patches import SizePlanner, Sizes
 from unetpp.planning.resolution import plan_resolution
-from unetpp.planning.room import MemoryCount, Room, find_room, plan_within
+from unetpp.planning.room import MemoryCount, Room, TileCount, find_room, grow_into_time, plan_within
 from unetpp.planning.step_times import Step, StepTimer, StepTimes
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
@@ -54,6 +54,7 @@ def make_plan(
     vram_gb: float | None = None,
     step_seconds: StepTimer | None,
     count_bytes: MemoryCount | None = None,
+    count_tile_bytes: TileCount | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Plan:
     """Configure a run.
@@ -70,6 +71,7 @@ def make_plan(
             the device.
         step_seconds: measures a training step on this machine; None: the training runs on another.
         count_bytes: counts the memory of a plan, to check that it fits; None: a quick estimate is trusted.
+        count_tile_bytes: counts the memory of a prediction, for tiles on which training would not fit; None: they do.
         warn: is told where the memory of this machine may not suffice.
 
     Returns:
@@ -87,10 +89,15 @@ def make_plan(
     times = StepTimes(step_seconds, minutes)
 
     def make(room: Room) -> Plan:
-        return _Planner(fingerprint, Decisions(values), device, minutes, epochs, times, room, is_first).plan()
+        decisions = Decisions(values)
+        planner = _Planner(fingerprint, decisions, device, minutes, epochs, times, room, is_first, count_tile_bytes)
+        return planner.plan()
 
     room = find_room(device, vram_gb, minutes, parsed.get("train.checkpointing", False))
     made = plan_within(room, make, count_bytes, warn)
+    if times.limit and made.train.minutes:
+        longer = grow_into_time(room, made, times.measure_planned(made))
+        made = made if longer == room else plan_within(longer, make, count_bytes, warn)
     reasons = made.reasons | {key: choice.reason for key, choice in inherited.items()}
     return made.model_copy(update={"reasons": {key: reason for key, reason in reasons.items() if reason}})
 
@@ -118,6 +125,7 @@ class _Planner:
     times: StepTimes
     room: Room
     is_first: bool = False
+    count_tile_bytes: TileCount | None = None
     share: float = 1.0
     """Fraction of the time that the network has; of a cascade, the first stage has the rest."""
 
@@ -130,7 +138,7 @@ class _Planner:
         """Make the plan."""
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
-        kind, data = self.device.type, plan_data(self.fingerprint, self.decisions)
+        data = plan_data(self.fingerprint, self.decisions)
         precision = self.choose("train.precision", self._choose_precision())
         data = self._choose_resolution(data, precision)
         sizes, reasons = self._plan_sizes(data, precision)
@@ -139,16 +147,8 @@ class _Planner:
         step = self._fit_time(sizes.fields, Step(sizes.patch, sizes.batch, precision))
         model, seconds = self._choose_model(sizes, step)
         train = self._plan_training(data, model, step, seconds)
-        # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
-        tiles = 1 if kind == "cpu" else rules.choose_batch(prod(sizes.tile), data.dims, kind).value
         considered = stages.consider_stages(data.dims, sizes.shape, data.voxel_mm, sizes.patch, data.resolution)
-        predict = PredictPlan(
-            tile=sizes.tile,
-            overlap=overlap,
-            precision=precision,
-            depth=self.choose("predict.depth", rules.choose_head(max(model.list_sizes()))),
-            batch=min(step.batch, tiles),
-        )
+        predict = self._plan_prediction(model, sizes, step, overlap)
         sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}
         return validate(Plan, sections | {"reasons": self.reasons, "considered": considered}).changed(
             resolve_labels(dict(self.settings), self.fingerprint)
@@ -209,6 +209,8 @@ class _Planner:
             return model, self.times.measure(model, step) if self._limit else 0.0
         times: dict[int, float] = {}
         if self._limit:
+            widest = memory_rules.limit_width(self.device.type, sizes.is_full)
+            ladder = {width: model for width, model in ladder.items() if width <= widest}
             times = self.times.measure_ladder(ladder, step, self.room.holds)
             width, reason = rules.choose_width_by_time(times, self._limit)
         else:
@@ -217,6 +219,24 @@ class _Planner:
             width, reason = memory_rules.choose_width_by_memory(fitting, self.device.type, is_full)
         self.reasons["model.widths"] = reason
         return ladder[width], times.get(width, 0.0)
+
+    def _plan_prediction(self, model: ModelPlan, sizes: Sizes, step: Step, overlap: float) -> PredictPlan:
+        """Choose tiles of the planned size, smaller ones where the memory does not hold them."""
+        kind, settings = self.device.type, self.settings
+        # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
+        tiles = 1 if kind == "cpu" else rules.choose_batch(prod(sizes.tile), model.dims, kind).value
+        depth = self.choose("predict.depth", rules.choose_head(max(model.list_sizes())))
+        planned = PredictPlan(
+            tile=sizes.tile, overlap=overlap, precision=step.precision, depth=depth, batch=min(step.batch, tiles)
+        )
+        if "predict.tile" in settings or self.room.holds(model, planned.tile, planned.batch, planned.precision):
+            return planned  # training on such tiles fits, so that their prediction does
+        for predict in memory_rules.list_smaller_tiles(planned, sizes.patch):
+            if self.count_tile_bytes is None or self.count_tile_bytes(model, predict) <= self.room.limit:
+                break
+        if predict.tile != planned.tile:
+            self.reasons["predict.tile"] = f"the size of a training patch: larger tiles do not fit {self.room}"
+        return predict
 
     def _plan_training(self, data: DataPlan, model: ModelPlan, step: Step, seconds: float) -> TrainPlan:
         """Choose the length of the schedule, and how much patches are varied in it.

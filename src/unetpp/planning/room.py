@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
 from unetpp.errors import PlanError
 from unetpp.free_memory import measure_free_bytes
-from unetpp.plan import Axes, ModelPlan, Plan, TrainPlan
+from unetpp.plan import Axes, ModelPlan, Plan, PredictPlan, TrainPlan
 from unetpp.planning.geometry_rules import by
 from unetpp.planning.memory import estimate_step_bytes
 
 SHARE_OF_GPU = 0.85
 """Share of the memory of a GPU for which is planned: cuDNN's workspace and the holes between tensors have the rest."""
 SHARE_OF_COMPUTER = 0.6
+MANY_STEPS = 10_000
+"""Number of steps beyond which time is better spent on larger patches and batches; chosen, not measured. nnU-Net makes
+250,000 of all that its memory holds."""
+LEAST_GROWTH = 2.0
+"""Smallest factor on the voxels of a step for which another plan is made."""
 MOST_COUNTS = 3
 """Number of plans whose memory is counted, which takes seconds each."""
 MARGINS = (1.02, 1.3)
 """Factors by which the estimate is corrected beyond what a count shows: the last plan must fit."""
 MemoryCount = Callable[[ModelPlan, TrainPlan], float]
 """Counts the bytes that a training takes at its peak."""
+TileCount = Callable[[ModelPlan, PredictPlan], float]
+"""Counts the bytes that a batch of tiles takes at its peak."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,15 @@ class Room:
     """Activation checkpointing, as the user set it."""
     correction: float = 1.0
     """Factor on what is estimated, by what was counted."""
+    most_voxels: float = math.inf
+    """Number of voxels of a step for which there is time."""
 
     def __str__(self) -> str:
         gigabytes = f"{self.limit / 1e9:.3g} GB"
-        return f"{gigabytes} ({SHARE_OF_GPU:.0%} of the memory of the GPU)" if self.device == "cuda" else gigabytes
+        if self.device != "cuda":
+            return gigabytes
+        time = "" if self.most_voxels == math.inf else " and the time"
+        return f"{gigabytes} ({SHARE_OF_GPU:.0%} of the memory of the GPU){time}"
 
     def estimate(self, model: ModelPlan, patch: Axes, batch: int, precision: str) -> float:
         """Estimate the bytes of a training step."""
@@ -53,7 +67,7 @@ class Room:
 
     def holds(self, model: ModelPlan, patch: Axes, batch: int, precision: str) -> bool:
         """Tell whether a training step fits."""
-        return self.estimate(model, patch, batch, precision) <= self.limit
+        return batch * prod(patch) <= self.most_voxels and self.estimate(model, patch, batch, precision) <= self.limit
 
 
 def find_room(
@@ -61,8 +75,8 @@ def find_room(
 ) -> Room:
     """Find out how much memory a training may take, and whether its sizes grow into it.
 
-    On a GPU that is timed they do so only if asked to, by `vram_gb`: in a short time more steps are worth more. On
-    CPUs small patches are better (docs/log.md), so that memory is only a limit.
+    On a GPU that is timed they do so only if asked to, by `vram_gb`, or in a long time (`grow_into_time`): in a short
+    one more steps are worth more. On CPUs small patches are better (docs/log.md), so that memory is only a limit.
 
     Args:
         device: where training runs; with `vram_gb` a GPU, which need not be there.
@@ -76,6 +90,24 @@ def find_room(
     wanted, elsewhere = SHARE_OF_GPU * vram_gb * 1e9, is_elsewhere(vram_gb)
     limit = wanted if elsewhere else min(wanted, measure_memory(device))
     return Room(limit, "cuda", True, True, elsewhere, checkpointing)
+
+
+def grow_into_time(room: Room, plan: Plan, seconds: float) -> Room:
+    """Let sizes grow on a GPU that has time for more than `MANY_STEPS`: the rest of it goes into larger steps.
+
+    Args:
+        room: for which the plan was made.
+        plan: of the usual sizes, with minutes.
+        seconds: time of one of its steps.
+
+    Returns:
+        The same room if there is no such time, or sizes grow already.
+    """
+    train = plan.train
+    more = 60 * (train.minutes or 0.0) / seconds / MANY_STEPS
+    if room.grows or room.device != "cuda" or more < LEAST_GROWTH:
+        return room
+    return replace(room, grows=True, most_voxels=more * train.batch * prod(train.patch))
 
 
 def is_elsewhere(vram_gb: float | None) -> bool:

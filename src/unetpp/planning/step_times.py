@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from unetpp.plan import Axes, ModelPlan
+from unetpp.plan import Axes, ModelPlan, Plan
 from unetpp.planning import rules
 
 SHARE_FOR_TIMING = 0.05
@@ -59,6 +59,10 @@ class StepTimes:
                 raise ValueError("a step of another machine cannot be timed")
             self._known[key] = self._timer(model, *step)
         return self._known[key]
+
+    def measure_planned(self, plan: Plan) -> float:
+        """Return the seconds of a training step of a plan."""
+        return self.measure(plan.model, Step(plan.train.patch, plan.train.batch, plan.train.precision))
 
     def expect(self, model: ModelPlan, step: Step, seconds: float) -> None:
         """Take the seconds of a training step as they are expected, if there is no time to measure it."""

@@ -23,7 +23,7 @@ from unetpp.report.plan_record import (
     tabulate_sizes,
     tabulate_structures,
 )
-from unetpp.results import describe_parameters
+from unetpp.results import Planned, describe_parameters
 from unetpp.words import count_noun, list_some
 
 TEMPLATE = "plan.html.j2"
@@ -117,6 +117,14 @@ def _headline(record: PlanRecord) -> list[tuple[str, str, str]]:
     ]
 
 
+def _describe_prediction(planned: Planned) -> list[tuple[str, str]]:
+    if planned.predict_memory_mb is None:
+        return []
+    predict = planned.plan.predict
+    tiles = f"{count_noun(predict.batch, 'tile')} of {' x '.join(map(str, predict.tile))} voxels"
+    return [("Memory of a prediction", f"{planned.predict_memory_mb:,.0f} MB for {tiles}, beside the image; predicted")]
+
+
 def _count_steps(record: PlanRecord) -> str:
     train = record.planned.plan.train
     return f"{train.epochs * train.steps_per_epoch * record.planned.folds:,}"
@@ -150,6 +158,7 @@ def _list_costs(record: PlanRecord) -> list[tuple[str, str]]:
     return [
         ("Network", describe_parameters(planned.parameters, planned.plan.model)),
         ("Memory of a training step", f"{planned.train_memory_mb:,.0f} MB, predicted from the plan"),
+        *_describe_prediction(planned),
         *([("First stage", planned.describe_first())] if planned.first else []),
         ("Time", length),
         ("Folds", f"{planned.folds} of {len(record.proof.folds)} are trained"),

@@ -89,6 +89,8 @@ class Planned(Result):
     parameters: int
     train_memory_mb: float
     """Estimated memory of a training step, in MB."""
+    predict_memory_mb: float | None
+    """Estimated memory of a prediction beside the image, in MB; None: not estimated, for a training of few minutes."""
     train_minutes: float | None
     """Minutes of all folds, or of what is left of them: given, or those of the steps as measured; None: unknown."""
     folds: int

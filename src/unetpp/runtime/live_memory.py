@@ -17,11 +17,25 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from unetpp.runtime.scratch import CpuScratch
+
 Scratch = Callable[[Any, Any, Any], tuple[int, int]]
 """Bytes beyond inputs and outputs that an operation takes while it runs, and that it keeps: of the operation, its
 arguments and its result."""
+CUDA_GRAIN = 512
+"""torch's allocator for GPUs rounds sizes up to multiples of so many bytes."""
 MOST_AXES = 5
 """Ranges of integers up to this are taken for lists of axes."""
+
+
+COMPOSITE = {
+    torch.ops.aten.conv2d.default,
+    torch.ops.aten.conv3d.default,
+    torch.ops.aten.conv_transpose2d.input,
+    torch.ops.aten.conv_transpose3d.input,
+    torch.ops.aten.group_norm.default,
+}
+"""Operations that are taken apart here, as autograd does; in inference mode they arrive whole."""
 
 
 class LiveMemory(TorchDispatchMode):
@@ -44,6 +58,11 @@ class LiveMemory(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and function in COMPOSITE:
+            with self:
+                result = function.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         result = _answer(function, args, kwargs)
         if result is None:
             result = function(*args, **kwargs)
@@ -68,6 +87,11 @@ class LiveMemory(TorchDispatchMode):
         self.now -= size
 
 
+def count_live_memory(device: str) -> LiveMemory:
+    """Count for a type of device: on CPUs with scratch, on GPUs in the grain of the allocator."""
+    return LiveMemory(scratch=CpuScratch()) if device == "cpu" else LiveMemory(grain=CUDA_GRAIN)
+
+
 def _answer(function: Any, args: Any, kwargs: Any) -> Any:
     """Answer what depends on values, which fake tensors do not have: 1 for a number, no voxel for a selection.
 
@@ -83,6 +107,9 @@ def _answer(function: Any, args: Any, kwargs: Any) -> Any:
             return function(*args, **kwargs)
     if function is aten._local_scalar_dense.default:
         return 1.0 if args[0].dtype.is_floating_point else 1
+    if function is aten.native_group_norm.default:  # fake ones leave the memory format of their input
+        _, mean, deviation = function(*args, **kwargs)
+        return torch.empty_like(args[0]), mean, deviation
     if function is aten.index.Tensor and any(x is not None and x.dtype == torch.bool for x in args[1]):
         return args[0].new_empty(0)
     return None

@@ -15,14 +15,10 @@ from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.planning.memory import estimate_step_bytes
 from unetpp.runtime.device import DTYPES, memory_format
-from unetpp.runtime.live_memory import LiveMemory, fake_tensors
-from unetpp.runtime.scratch import CpuScratch
+from unetpp.runtime.live_memory import count_live_memory, fake_tensors
 from unetpp.train.step import TrainingStep
 
 CPU = torch.device("cpu")
-CUDA_GRAIN = 512
-"""torch's allocator for GPUs rounds sizes up to multiples of so many bytes."""
-
 SHORT_MINUTES = 5.0
 """Length of a training below which its memory is not counted, which takes some 6 s."""
 
@@ -60,7 +56,7 @@ def count_training_bytes(model: ModelPlan, train: TrainPlan, device: torch.devic
 def _count(model: str, train: str, device: str, threads: int) -> int:
     """Do two steps: only at the second has the optimizer its state from the start."""
     plan, how = ModelPlan.model_validate_json(model), TrainPlan.model_validate_json(train)
-    memory = LiveMemory(scratch=CpuScratch()) if device == "cpu" else LiveMemory(grain=CUDA_GRAIN)
+    memory = count_live_memory(device)
     with torch.random.fork_rng(devices=[]), fake_tensors(), memory:
         regions = ((1,),) if plan.out_channels == 1 else None  # a softmax needs two
         step = TrainingStep(build_from_plan(plan), plan, how, CPU, regions=regions)

@@ -19,6 +19,7 @@ from unetpp.data.known_cases import KnownCases
 from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
+from unetpp.infer.memory import estimate_prediction_bytes
 from unetpp.json_files import format_json
 from unetpp.labels.counts import count_classes
 from unetpp.layouts.cases import find_cases
@@ -38,7 +39,7 @@ from unetpp.runtime.device import choose_device
 from unetpp.settings import parse_settings, validate
 from unetpp.sizes import find_size
 from unetpp.train.checkpoint import CHOOSE_SIZE
-from unetpp.train.memory import estimate_training_bytes
+from unetpp.train.memory import SHORT_MINUTES, estimate_training_bytes
 from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.rest import Rest
@@ -190,6 +191,7 @@ def create_plan(
         vram_gb=request.vram_gb,
         step_seconds=measure if can_time else None,
         count_bytes=lambda model, train: estimate_training_bytes(model, train, device),
+        count_tile_bytes=lambda model, predict: estimate_prediction_bytes(model, predict, device),
         warn=progress.note,
     )
     return _require_head(made)
@@ -411,6 +413,8 @@ def estimate_cost(
     """
     train = plan.train
     memory = max(estimate_training_bytes(each.model, each.train, timed_on or device) for each in (first or plan, plan))
+    is_short = train.minutes is not None and train.minutes < SHORT_MINUTES
+    tiles = None if is_short else estimate_prediction_bytes(plan.model, plan.predict, timed_on or device) / 1e6
     seconds = rest.seconds if rest else train.minutes and 60 * train.minutes * folds
     steps = None if seconds is not None else rest.steps if rest else train.steps_per_epoch * train.epochs * folds
     if steps is not None and timed_on is not None:
@@ -425,6 +429,7 @@ def estimate_cost(
         plan,
         count_parameters(plan.model),
         memory / 1e6,
+        tiles,
         minutes,
         folds,
         training_cases=len(split.train),
