@@ -44,6 +44,57 @@ def test_processes_store_what_threads_do_and_name_what_is_corrupt(
     assert len([*(tmp_path / "rest").glob("*.foreground.npy")]) == 2
 
 
+KILLED = """
+import os, signal
+from unetpp.data import store
+sample = store.sample_positions
+def end(label, case, *rest):
+    if case == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sample(label, case, *rest)
+store.sample_positions = end
+"""
+FULL = """
+import errno, os
+import numpy as np
+def fill(*args, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+np.save = fill
+"""
+
+
+def _run_first_in_workers(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path / "hook")
+    monkeypatch.setattr(workers, "_LARGE", 0)
+
+
+def test_a_worker_that_the_system_kills_is_named_with_its_case_and_the_rest_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [make_case(tmp_path, name) for name in ("a", "b", "c", "d")]
+    _run_first_in_workers(KILLED, tmp_path, monkeypatch)
+    with pytest.raises(
+        DataError, match=r"b\.png: got a process that ended by SIGKILL .*what is prepared stays"
+    ) as caught:
+        store_cases(cases, PLAN, tmp_path / "cache")
+    assert len(caught.value.problems) == 1
+    assert {path.name[0] for path in (tmp_path / "cache").glob("*.foreground.npy")} == {"a", "c", "d"}
+
+
+def test_a_disk_that_is_full_in_a_worker_ends_the_preparation_and_what_is_prepared_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, cache = [make_case(tmp_path, name) for name in ("a", "b")], tmp_path / "cache"
+    store_cases(cases[:1], PLAN, cache)
+    kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    _run_first_in_workers(FULL, tmp_path, monkeypatch)
+    with pytest.raises(WriteError, match=r"b-\w+\.image\.npy: got No space left on device; .*Free some space"):
+        store_cases(cases, PLAN, cache)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
+
+
 def _store(cases: list[Case], folder: Path) -> list[Path]:
     store_cases(cases, PLAN, folder)
     return sorted(folder.iterdir())

@@ -47,6 +47,8 @@ _NAMED = 5
 """Largest number of images that a note names, and of notes of one kind."""
 _SAMPLE_OF_ALL = 1_000_000
 """Largest number of sampled foreground voxels of all cases together."""
+_VOXEL_MM = (1e-7, 50.0)
+"""Smallest and largest voxel size of an image, in mm: a tenth of a nanometer, and beyond any slice of a scanner."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
 """Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
 
@@ -113,11 +115,12 @@ def inspect_dataset(
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
     notes += [
         *_note_unknown_sizes(facts),
+        *_note_impossible_sizes(facts),
         *_note_repeated_images(facts),
         *_note_hounsfield_units(dataset, facts),
         *_note_ignored(found, facts),
     ]
-    return Inspection(facts, problems, notes, found, channels)
+    return Inspection(facts, problems, list(dict.fromkeys(notes)), found, channels)
 
 
 def _collect_shown(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, LabelFacts]:
@@ -362,6 +365,20 @@ def _note_unknown_sizes(facts: Sequence[CaseFacts]) -> list[str]:
         return []
     number = f"{len(unknown)} of {len(facts)} images state no voxel size"
     return [f"{number} ({list_some(unknown)}): no image is resampled to a common one"]
+
+
+def _note_impossible_sizes(facts: Sequence[CaseFacts]) -> list[str]:
+    """Name images whose voxels are of a size that no instrument makes: a wrong header, or one in another unit."""
+    strange = {f.id: f.spacing_mm for f in facts if f.spacing_mm and not _within(f.spacing_mm, _VOXEL_MM)}
+    if not strange:
+        return []
+    sizes = _join(next(iter(strange.values())))
+    why = "no instrument makes such; it decides how images are resampled and distances scored. Correct the headers"
+    return [f"{list_some(strange)}: a voxel size of {sizes} mm; {why}"]
+
+
+def _within(sizes: Iterable[float], ends: tuple[float, float]) -> bool:
+    return all(ends[0] <= size <= ends[1] for size in sizes)
 
 
 def _join(sizes: Iterable[float]) -> str:
