@@ -19,7 +19,7 @@ from unetpp.data.demo import write_demo_data
 from unetpp.data.folds import make_splits, read_splits, write_splits
 from unetpp.data.parts import split_dataset
 from unetpp.deploy.select.calibrating import compute_ece, fit_temperature
-from unetpp.deploy.select.candidates import Counted, Key, judge_candidates, list_candidates
+from unetpp.deploy.select.candidates import Counted, Key, Tiles, judge_candidates, list_candidates
 from unetpp.deploy.select.post_processing import choose_steps, choose_thresholds, count
 from unetpp.deploy.select.runs import FoldPredictors, open_runs
 from unetpp.deploy.select.scoring import score_candidates
@@ -338,10 +338,12 @@ def test_the_cheapest_that_is_not_clearly_worse_is_chosen(runs: tuple[Path, Path
         Key(((0, 1),), True): best,
         Key(((0, 2),), True): best,
     }
-    found, chosen, reason = judge_candidates(keys, opened, {key: make_counts(by[key]) for key in keys}, [1.0], None)
+    found, chosen, reason = judge_candidates(
+        keys, opened, {key: make_counts(by[key]) for key in keys}, [Tiles(1)], None
+    )
     assert chosen == Key(((0, 1),), False) and "not clear" in reason
     by[Key(((0, 1),), False)] = worse
-    _, chosen, reason = judge_candidates(keys, opened, {key: make_counts(by[key]) for key in keys}, [1.0], None)
+    _, chosen, reason = judge_candidates(keys, opened, {key: make_counts(by[key]) for key in keys}, [Tiles(1)], None)
     assert chosen == Key(((0, 2),), False) and "clearly below" in reason
     assert found[0].dice is not None and found[0].ms is not None
 

@@ -15,15 +15,21 @@ from safetensors.numpy import load_file
 from tests.tiny import TINY_3D
 
 import unetpp
+from unetpp.data.case_files import open_case_image
 from unetpp.data.demo import write_demo_data
 from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase
+from unetpp.deploy.select.candidates import Key, compute_ms
 from unetpp.deploy.select.folder import write_folder
-from unetpp.deploy.select.runs import open_runs
+from unetpp.deploy.select.runs import FoldPredictors, open_runs, time_runs
+from unetpp.deploy.select.scoring import score_candidates
 from unetpp.errors import Interrupted, ModelFileError, UsageError
 from unetpp.infer.predictor import load_predictor, make_predictor
+from unetpp.infer.tiles import TileGrid
+from unetpp.layouts.cases import find_cases
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import read_plan
+from unetpp.progress import SILENCE
 from unetpp.run_folder import RunFolder
 from unetpp.selection import Member, Selection
 from unetpp.train.trainer import FoldTraining
@@ -179,6 +185,25 @@ def test_a_selection_takes_the_first_stage_along(cascade: Path, tmp_path: Path) 
     image = next((cascade.parent / "data" / "images").iterdir())
     found = unetpp.load(tmp_path / "selected", device="cpu").predict(image)
     assert np.array_equal(found, unetpp.load(cascade, device="cpu").predict(image))
+
+
+def test_the_time_of_a_cascade_is_that_of_both_stages(cascade: Path) -> None:
+    (compared,) = open_runs([cascade])
+    size, device = compared.sizes.numbers[-1], torch.device("cpu")
+    cases = [case for case in find_cases(cascade.parent / "data").cases if case.id in compared.validated]
+    key = Key(((0, size),), False)
+    scored = score_candidates([compared], [key], cases, FoldPredictors([compared], device), lambda done, total: None)
+    (tiles,) = scored.tiles
+    first = read_plan(RunFolder(cascade).first_plan)
+    image = unetpp.load(RunFolder(cascade).first_stage(0).path, device="cpu")
+    source = open_case_image(cases[0], first.data)
+    shape = image.stream_source(source, "image", [image.sizes.numbers[-1]])[0].shape[1:]
+    assert tiles.first == len(TileGrid(shape, first.predict.tile, first.predict.overlap)) > 0
+    time_runs([compared], device, SILENCE)
+    compared.latencies[size] = 10.0
+    both = compute_ms(key, [compared], scored.tiles)
+    assert both == pytest.approx(10 * tiles.own + compared.first_latency * tiles.first)
+    assert compute_ms(Key(key.members, True), [compared], scored.tiles) == pytest.approx(both + 70 * tiles.own)
 
 
 def test_a_dry_run_tells_of_both_stages_and_writes_nothing(cascade: Path, tmp_path: Path) -> None:

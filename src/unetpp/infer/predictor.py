@@ -91,14 +91,14 @@ class Predictor(CasePredictor):
         rules: Sequence[Rule] = (),
         max_drop: float = MAX_DROP,
         sizes: SizeNames | None = None,
-        first_stage: CasePredictor | None = None,
+        first_stage: Predictor | None = None,
     ) -> None:
         if not networks:
             raise UsageError("networks", "none", "at least one", "Pass the networks of one or more folds.")
         if (first_stage is None) == (plan.data.resolution == "cascade"):
             expected = "a predictor of the first stage with the plan of a cascade, and with no other"
             raise UsageError("first_stage", str(first_stage), expected, "Load the run folder: `unetpp.load(RUN)`.")
-        self._first_stage = first_stage
+        self.first_stage = first_stage
         self.plan, self.data, self.coding = plan, plan.data, make_tensor_coding(plan.data)
         self.sizes = sizes or name_sizes(DepthTable(), networks[0].head_depths, plan.model)
         self.device: torch.device = torch.device(device)
@@ -195,9 +195,9 @@ class Predictor(CasePredictor):
     def _prepare(self, source: ImageSource, where: str) -> PreparedImage:
         """Prepare an image; that of a cascade gets the channels of the first stage."""
         image = prepare_image(source, self.data, where)
-        if self._first_stage is None:
+        if self.first_stage is None:
             return image
-        (found,) = self._first_stage.predict_source(source, where).values()
+        (found,) = self.first_stage.predict_source(source, where).values()
         return add_segmentation(image, found.segmentation, self.data)
 
     def _stream(

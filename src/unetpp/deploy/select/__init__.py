@@ -123,8 +123,6 @@ def _list_notes(runs: Sequence[ComparedRun], compared: int, shared: int) -> list
         )
     if any(len(run.sizes.numbers) > 1 for run in runs) and len(runs) > 1:
         notes.append("pairs of runs were compared at their recommended and their largest sizes")
-    if cascades := [run.name for run in runs if run.plan.data.resolution == "cascade"]:
-        notes.append(f"times of {' and '.join(cascades)} are those of the second stage, without the first")
     return notes
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,14 @@ class Counted:
         return mean_of(self.class_dice())
 
 
+class Tiles(NamedTuple):
+    """Median numbers of tiles of an image."""
+
+    own: float
+    first: float = 0.0
+    """On the grid of the first stage of a cascade; 0: there is none."""
+
+
 def list_candidates(runs: Sequence[ComparedRun]) -> list[Key]:
     """List what is compared: every run at every size, and pairs of runs, each with and without mirrored copies.
 
@@ -69,20 +78,21 @@ def name_candidate(key: Key, runs: Sequence[ComparedRun]) -> str:
     return " + ".join(parts) + (", mirrored" if key.tta else "")
 
 
-def compute_ms(key: Key, runs: Sequence[ComparedRun], tiles: Sequence[float]) -> float | None:
+def compute_ms(key: Key, runs: Sequence[ComparedRun], tiles: Sequence[Tiles]) -> float | None:
     """Compute the milliseconds of a candidate for an image: all folds, tiles and mirrored copies; None: not timed.
+
+    The first stage of a cascade predicts once, without mirrored copies.
 
     Args:
         key: the candidate.
         runs: the runs.
         tiles: tiles of an image, for each run.
     """
-    copies = len(mirrorings(runs[0].plan.data.dims)) if key.tta else 1
-    times = [
-        (runs[number].latencies.get(size) or math.nan) * tiles[number] * len(runs[number].files)
-        for number, size in key.members
-    ]
-    total = copies * sum(times)
+    copies, total = len(mirrorings(runs[0].plan.data.dims)) if key.tta else 1, 0.0
+    for number, size in key.members:
+        run, own = runs[number], tiles[number]
+        first = run.first_latency * own.first if own.first else 0.0
+        total += len(run.files) * (copies * (run.latencies.get(size) or math.nan) * own.own + first)
     return total if math.isfinite(total) else None
 
 
@@ -90,7 +100,7 @@ def judge_candidates(
     keys: Sequence[Key],
     runs: Sequence[ComparedRun],
     counts: Mapping[Key, Sequence[Counted]],
-    tiles: Sequence[float],
+    tiles: Sequence[Tiles],
     max_ms: float | None,
 ) -> tuple[list[Candidate], Key, str]:
     """Compare all candidates with the best, and choose one.

@@ -13,11 +13,11 @@ import torch
 from unetpp.data.folds import read_splits
 from unetpp.dial import add_sizes, describe_size, name_sizes
 from unetpp.errors import UsageError
-from unetpp.infer.first_stage import COMPARED
+from unetpp.infer.first_stage import COMPARED, find_first_stage
 from unetpp.infer.predictor import Predictor, make_predictor
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.pooled import pool_run
-from unetpp.measured import Metrics
+from unetpp.measured import DepthTable, Metrics
 from unetpp.model.header import read_header
 from unetpp.plan import Plan
 from unetpp.progress import Progress
@@ -27,7 +27,7 @@ from unetpp.size_names import SizeNames
 from unetpp.words import count_noun
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ComparedRun:
     """A run with scores."""
 
@@ -44,6 +44,8 @@ class ComparedRun:
     """Scores and costs of all folds together."""
     latencies: dict[int, float]
     """Milliseconds of one tile at each size."""
+    first_latency: float = math.nan
+    """Of one tile of the first stage of a cascade, with all of its networks of a fold."""
 
     def name_size(self, number: int) -> str:
         """Name a size, as in "depth 2"."""
@@ -124,8 +126,11 @@ def _open_run(run: RunFolder, name: str) -> ComparedRun:
         raise UsageError("runs", got, "runs with validated folds", action)
     scores = add_sizes(pooled, plan.model)
     sizes = name_sizes(headers[0].notes, tuple(scores.depths) or plan.model.list_sizes(), plan.model)
-    latencies = {size: row.latency_ms for size, row in scores.depths.items() if row.latency_ms is not None}
-    return ComparedRun(run, name, files, cases, plan, sizes, scores, latencies)
+    return ComparedRun(run, name, files, cases, plan, sizes, scores, _list_latencies(scores))
+
+
+def _list_latencies(table: DepthTable) -> dict[int, float]:
+    return {size: row.latency_ms for size, row in table.depths.items() if row.latency_ms}
 
 
 def _require_alike(first: ComparedRun, other: ComparedRun) -> None:
@@ -170,7 +175,12 @@ def time_runs(runs: Sequence[ComparedRun], device: torch.device, progress: Progr
                 progress=progress,
                 until=until,
             )
-            run.latencies.update({size: row.latency_ms for size, row in table.depths.items() if row.latency_ms})
+            run.latencies.update(_list_latencies(table))
+        if run.plan.data.resolution == "cascade":
+            files = find_first_stage([next(iter(run.files.values()))], run.plan.data)
+            table = measure_depths(files[0], batch=1, device=str(device), memory=False, progress=progress, until=until)
+            size = read_header(files[0]).plan.predict.depth
+            run.first_latency = len(files) * _list_latencies(table).get(size, math.nan)
 
 
 class FoldPredictors:

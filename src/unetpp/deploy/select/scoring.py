@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from unetpp.data.case_files import name_files, name_label, open_case_image, read_case_classes
-from unetpp.deploy.select.candidates import Counted, Key
+from unetpp.data.preprocess import network_grid
+from unetpp.deploy.select.candidates import Counted, Key, Tiles
 from unetpp.deploy.select.runs import ComparedRun, FoldPredictors
 from unetpp.errors import failures_of
 from unetpp.infer.bands import Band, align_bands
 from unetpp.infer.options import PredictOptions
+from unetpp.infer.predictor import Predictor
 from unetpp.infer.tiles import TileGrid
 from unetpp.labels.classes import ignored_index, list_regions
 from unetpp.labels.coding_torch import make_tensor_coding
@@ -33,7 +35,7 @@ class Scored:
 
     cases: list[Case]
     counts: dict[Key, list[Counted]]
-    tiles: list[float]
+    tiles: list[Tiles]
     """Median number of tiles of a case, for each run."""
 
 
@@ -60,7 +62,7 @@ def score_candidates(
     """
     pace = Pace(len(cases), until)
     found: dict[int, dict[Key, Counted]] = {}
-    tiles: list[list[int]] = [[] for _ in runs]
+    tiles: list[list[Tiles]] = [[] for _ in runs]
     for place in pace.limit(_order(runs, cases) if until == math.inf else choose_order(len(cases))):
         case = cases[place]
         with failures_of(name_label(case)):
@@ -74,7 +76,7 @@ def score_candidates(
         with pace.extra():  # there is none: a case is done
             show(pace.done, len(cases))
     places = sorted(found)
-    medians = [float(np.median(counts)) for counts in tiles]
+    medians = [Tiles(*map(float, np.median(counts, axis=0))) for counts in tiles]
     return Scored(
         [cases[place] for place in places], {key: [found[place][key] for place in places] for key in keys}, medians
     )
@@ -91,7 +93,7 @@ def _score_case(
     case: Case,
     reference: np.ndarray,
     predictors: FoldPredictors,
-    tiles: list[list[int]] | None,
+    tiles: list[list[Tiles]] | None,
 ) -> dict[Key, Counted]:
     """Score candidates of one kind, all mirrored or none; all runs predict the same rows at the same time."""
     options, data = PredictOptions(tta=keys[0].tta), runs[0].plan.data
@@ -106,8 +108,7 @@ def _score_case(
         streams.append(bands)
         turned = image.orientation.turn(reference)
         if tiles is not None:
-            plan = predictor.plan.predict
-            tiles[number].append(len(TileGrid(image.shape[1:], plan.tile, plan.overlap)))
+            tiles[number].append(_count_tiles(predictor, image.shape[1:]))
     pairs = {key: torch.zeros((classes, classes), dtype=torch.int64) for key in keys}
     for aligned in align_bands(streams):
         first, count = aligned[0].first_row, aligned[0].probabilities.shape[2]
@@ -118,6 +119,16 @@ def _score_case(
             pairs[key] += count_pairs(indices, rows, classes).cpu()
     scored = list_regions(classes, data.region_indices)
     return {key: to_counted(each.numpy(), scored) for key, each in pairs.items()}
+
+
+def _count_tiles(predictor: Predictor, grid: tuple[int, ...]) -> Tiles:
+    """Count the tiles of an image, given its shape on the grid of the network."""
+    plan, first = predictor.plan, predictor.first_stage
+    own = len(TileGrid(grid, plan.predict.tile, plan.predict.overlap))
+    if first is None or plan.data.voxel_mm is None:
+        return Tiles(own)
+    coarse = network_grid(grid, plan.data.voxel_mm, first.data.spacing_mm)
+    return Tiles(own, len(TileGrid(coarse, first.plan.predict.tile, first.plan.predict.overlap)))
 
 
 def _average(key: Key, bands: Sequence[Band], sizes: Sequence[Sequence[int]]) -> Tensor:
