@@ -316,6 +316,17 @@ def test_regions_are_compared_as_they_are_scored_and_predicted_with_all_of_it(tm
         core = np.isin(values, (2, 3))
         assert not (ndimage.binary_fill_holes(core) & (values == 0)).any()
     assert len(list(out.glob("*.nii.gz"))) == 6
+    images = sorted((data / "imagesTr").iterdir())[:3]
+    folder = rewrite(run / "selected", steps=[], region_thresholds={}, temperature={"value": 1.0}, tta=False)
+    middle = [unetpp.load(folder, "cpu", "torch").predict(path) for path in images]
+    rewrite(folder, region_thresholds={"whole": 0.2, "core": 0.8})
+    said = run_cli("export", folder, "--out", tmp_path / "m.pt2")
+    assert said.code == 2 and "with a threshold; expected .onnx or .xml" in said.stderr
+    assert run_cli("export", folder, "--out", tmp_path / "m.onnx").code == 0
+    for path, before in zip(images, middle, strict=True):
+        exported = unetpp.load(tmp_path / "m.onnx").predict(path)
+        assert (exported != unetpp.load(folder, "cpu", "torch").predict(path)).mean() < 0.02  # bfloat16 at a threshold
+        assert (exported != before).mean() > 0.04
 
 
 def make_counts(dice: list[float]) -> list[Counted]:

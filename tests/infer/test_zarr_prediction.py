@@ -369,6 +369,24 @@ def test_what_select_chose_predicts_the_same(make_model: MakeModel, volume: Path
         predict(folder, volume, tmp_path / "out.zarr")
 
 
+def test_thresholds_of_regions_decide_in_blocks_as_in_the_whole(
+    make_model: MakeModel, volume: Path, tmp_path: Path
+) -> None:
+    names = {"data.classes": ["background", "a", "b"], "data.label_values": [0, 1, 2]}
+    plan = per_case(toy_plan(3)).changed({**names, "data.regions": "whole=1+2,core=2"})
+    folder = make_model(plan).parent
+    found = {}
+    for limits in ({}, {"whole": 0.52, "core": 0.47}):
+        member = Member(run="a", size=2, name="depth 2", files=("model.safetensors",))
+        chosen = Selection(members=(member,), region_thresholds=limits)
+        (folder / "select.json").write_text(chosen.model_dump_json())
+        out = tmp_path / f"{len(limits)}.zarr"
+        assert predict(folder, volume, out).complete
+        found[len(limits)] = read(out)
+        assert np.array_equal(found[len(limits)], load(folder, "cpu", "torch").predict(make_array((1, 13, 26, 30))[0]))
+    assert (found[0] != found[2]).any()
+
+
 def test_tasks_travel_to_workers(make_model: MakeModel, volume: Path, tmp_path: Path) -> None:
     class Sending(HereEngine):
         def run(self, task: Any, units: Any, *, name: str, alone: bool = False) -> Iterator[Any]:  # type: ignore[override]
