@@ -19,7 +19,7 @@ MINUTES = 6
 TITLES = {
     "nuclei": "Nuclei: 460 images of microscopy, 92 validate",
     "em": "EM: 30 sections of 512 x 512 pixels, 5 validate",
-    "hippocampus": "Hippocampus: 260 volumes of MR, 26 validate; one patch in a step",
+    "hippocampus": "Hippocampus: 130 volumes of MR, 26 validate; one patch in a step",
 }
 PICTURES = {"nuclei": "sizes.svg", "em": "sizes_em.svg", "hippocampus": "sizes_hippocampus.svg"}
 WORDS = "dice over milliseconds of a tile: a line for each network of several sizes, a mark for each plain U-Net"
