@@ -78,9 +78,9 @@ def write_model(path: Path, per_case: bool, overlap: float) -> None:
     """Write a small network with random weights; with `per_case` normalized by each image, which is measured first."""
     import torch
 
-    from unetpp.measured import Notes
     from unetpp.model.build import build_from_plan, model_plan
     from unetpp.model.file import save_model
+    from unetpp.model_notes import Notes
     from unetpp.plan import Plan
 
     model = model_plan(topology="unet++", dims=3, depth=1, out_channels=2, widths=[8, 16])

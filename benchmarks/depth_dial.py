@@ -29,8 +29,9 @@ from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import find_stored_split
 from unetpp.measure.validation import count_tiles
-from unetpp.measured import DepthTable, Rule
+from unetpp.measured import DepthTable
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.model_notes import Rule
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.runner import Runner
 

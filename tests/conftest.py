@@ -19,9 +19,9 @@ from tests.quick import make_quick
 from tests.serve.chromium import find_reason_without
 from tests.tiny import TINY
 from unetpp.data.demo import write_demo_data
-from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
+from unetpp.model_notes import Notes
 from unetpp.plan import Plan
 
 LEFT_OUT = ("slow", "services", "browser")

@@ -23,9 +23,10 @@ from tests.plans import small_plan
 from tests.tiny import TINY, run_cli, run_process, set_options
 from unetpp import cli
 from unetpp.errors import DataError, Interrupted, Problem, WriteError
-from unetpp.measured import DepthRow, Notes
+from unetpp.measured import DepthRow
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
+from unetpp.model_notes import Notes
 from unetpp.results import Reported
 
 VERBS = (

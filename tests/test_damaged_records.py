@@ -16,9 +16,9 @@ from unetpp.data.folds import read_splits
 from unetpp.errors import UnetppError
 from unetpp.infer.record import read_record
 from unetpp.layouts.dataset_json import read_dataset_json
-from unetpp.measured import read_metrics
 from unetpp.model.foreign import read_foreign
 from unetpp.model.header import read_header
+from unetpp.model_notes import read_metrics
 from unetpp.plan import read_plan
 from unetpp.report import plots
 from unetpp.report.html import render

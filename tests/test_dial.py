@@ -23,7 +23,8 @@ from unetpp.dial import (
     name_words,
     write_option,
 )
-from unetpp.measured import DepthRow, DepthTable, ExportNotes, Notes, Verdict
+from unetpp.measured import DepthRow, DepthTable
+from unetpp.model_notes import ExportNotes, Notes, Verdict
 from unetpp.plan import ModelPlan
 
 

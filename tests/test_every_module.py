@@ -12,6 +12,7 @@ SOURCE = TESTS.parent / "src" / "unetpp"
 COVERED_IN = {
     "__init__": "test_public_names",
     "__main__": "test_cli",
+    "model_notes": "test_measured",
     "progress": "test_console",
     "run_folder": "verbs/test_journey",
     **{

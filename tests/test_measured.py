@@ -11,21 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unetpp.measured import (
-    ClassScores,
-    Costs,
-    DepthRow,
-    DepthTable,
-    Metrics,
-    Notes,
-    Rule,
-    Scores,
-    Training,
-    explain_no_expected_dice,
-    list_columns,
-    read_metrics,
-    tabulate,
-)
+from unetpp.measured import ClassScores, Costs, DepthRow, DepthTable, Scores, list_columns, tabulate
+from unetpp.model_notes import Metrics, Notes, Rule, Training, explain_no_expected_dice, read_metrics
 
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 counts = st.none() | st.integers(0, 10**9)

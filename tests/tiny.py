@@ -76,8 +76,8 @@ def set_options(settings: dict[str, Any]) -> list[str]:
 
 def call_learned(file: Path) -> None:
     """Remove the verdict from a model file: with it, a network that has hardly learned is not adapted."""
-    from unetpp.measured import Notes
     from unetpp.model.file import load_model, save_model
+    from unetpp.model_notes import Notes
 
     network, header = load_model(file)
     notes = Notes(**header.notes.model_dump(exclude_unset=True, exclude={"verdict"}))

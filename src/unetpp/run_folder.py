@@ -10,8 +10,8 @@ from pathlib import Path
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import find_remains, write_text
 from unetpp.json_files import parse_json
-from unetpp.measured import Metrics, read_metrics
 from unetpp.model.header import read_header, read_safetensors_header
+from unetpp.model_notes import Metrics, read_metrics
 from unetpp.selection import is_selection, list_files, read_selection
 from unetpp.words import say_permit, shorten_path, write_command
 

@@ -20,9 +20,10 @@ from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
 from unetpp.infer.predictor import Predictor
 from unetpp.measure.stored_cases import find_stored_split
-from unetpp.measured import DepthRow, DepthTable, Notes, Rule, Verdict
+from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
+from unetpp.model_notes import Notes, Rule, Verdict
 from unetpp.plan import ModelPlan
 from unetpp.size_names import SizeNames
 

@@ -25,9 +25,10 @@ from unetpp.deploy.export.model_card import note_export
 from unetpp.errors import DataError, MissingExtraError, ModelFileError, UsageError
 from unetpp.formats.readers import open_image
 from unetpp.infer.predictor import load_folds
-from unetpp.measured import DepthRow, Metrics, Notes, Verdict
+from unetpp.measured import DepthRow
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
+from unetpp.model_notes import Metrics, Notes, Verdict
 from unetpp.size_names import SizeNames
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "export.md"

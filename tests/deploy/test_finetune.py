@@ -15,8 +15,8 @@ from tests.tiny import run_cli
 from unetpp.deploy import finetune as module
 from unetpp.deploy.finetune import finetune
 from unetpp.errors import UsageError
-from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
+from unetpp.model_notes import FineTuning
 from unetpp.run_folder import MODEL
 from unetpp.train.trainer import Validation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unetpp.infer.doubts import describe_doubts, describe_verdicts
 from unetpp.measure.verdict import join_verdicts
-from unetpp.measured import KINDS, Verdict
+from unetpp.model_notes import KINDS, Verdict
 
 
 def verdict(kind: str, reason: str = "Still improving: from 0.8 to 0.9.", learned: bool = True) -> Verdict:

@@ -31,9 +31,10 @@ from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import stream_bands
-from unetpp.measured import Calibration, DepthRow, ExportNotes, Notes, Training, Verdict
+from unetpp.measured import Calibration, DepthRow
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
+from unetpp.model_notes import ExportNotes, Notes, Training, Verdict
 from unetpp.plan import PredictPlan
 from unetpp.runtime.exported_file import parse_description, read_description
 

@@ -26,9 +26,10 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, average_depths, load_predictor
 from unetpp.layouts.cases import Case
-from unetpp.measured import Calibration, DepthRow, Notes, Rule, Training, Verdict, explain_no_expected_dice
+from unetpp.measured import Calibration, DepthRow
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
+from unetpp.model_notes import Notes, Rule, Training, Verdict, explain_no_expected_dice
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainingRange, TrainPlan
 from unetpp.results import Predicted
 from unetpp.run_folder import find_model_files

@@ -9,8 +9,9 @@ from unetpp.infer.calibration import calibrate
 from unetpp.measure.choose_depth import make_row
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.quality import add_depths
-from unetpp.measured import DepthRow, DepthTable, Metrics, Verdict
+from unetpp.measured import DepthRow, DepthTable
 from unetpp.metrics.scores import CaseScore, ClassScore, compare_dice, summarize
+from unetpp.model_notes import Metrics, Verdict
 
 
 def make_fold(names: str, lost: float, seed: int) -> Metrics:

@@ -20,7 +20,7 @@ from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
 from unetpp.measure.folder_scores import evaluate_folders
 from unetpp.measure.quality import evaluate_cases
-from unetpp.measured import tabulate_cases
+from unetpp.model_notes import tabulate_cases
 from unetpp.plan import LabelPlan, Plan
 from unetpp.volume import Geometry
 

@@ -12,7 +12,8 @@ import pytest
 from unetpp.measure.curves import Curves, Validated, read_curves
 from unetpp.measure.training_rules import judge_training
 from unetpp.measure.verdict import judge_fold, judge_run, suggest_command
-from unetpp.measured import (
+from unetpp.measured import DepthRow, MeanScores, Recommendation
+from unetpp.model_notes import (
     DIVERGED,
     GOOD,
     IMPROVING,
@@ -21,10 +22,7 @@ from unetpp.measured import (
     TOO_SHORT,
     UNFINISHED,
     WEAK,
-    DepthRow,
-    MeanScores,
     Metrics,
-    Recommendation,
     Verdict,
 )
 from unetpp.run_folder import RunFolder

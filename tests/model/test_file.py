@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 from tests.plans import small_plan
 from unetpp.errors import ModelFileError
-from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan, build_model
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
+from unetpp.model_notes import Notes
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
-from unetpp.measured import Metrics, read_metrics
 from unetpp.metrics.scores import score_case, summarize
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
+from unetpp.model_notes import Metrics, read_metrics
 from unetpp.plan import Plan
 from unetpp.report import ViewFolder, gallery, tables, write_report
 from unetpp.report.colors import THEME

@@ -15,7 +15,8 @@ import pytest
 from tests.tiny import write_png
 
 from unetpp.infer.prediction import Prediction
-from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, Scores, Verdict
+from unetpp.measured import DepthRow, MeanScores, ScoredCase, Scores
+from unetpp.model_notes import Metrics, Verdict
 from unetpp.report import notebook
 from unetpp.report.gallery import Picture
 from unetpp.results import LONGEST_REPR, Checked, Evaluated, Predicted, Reported, Result, Run, TrainedFold

@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from unetpp.infer.calibration import describe_low
-from unetpp.measured import (
-    Calibration,
-    ClassScores,
-    DepthRow,
-    DepthTable,
-    Metrics,
-    Notes,
-    Recommendation,
-    Rule,
-    ScoredCase,
-    Scores,
-    Verdict,
-)
+from unetpp.measured import Calibration, ClassScores, DepthRow, DepthTable, Recommendation, ScoredCase, Scores
+from unetpp.model_notes import Metrics, Notes, Rule, Verdict
 from unetpp.results import (
     LOW,
     NOTHING,

@@ -17,10 +17,10 @@ from tests.plans import small_plan
 from tests.train.test_trainer import SETTINGS, Scores, make_store, mean_weight, same
 from unetpp.errors import Interrupted, ModelFileError, PlanError
 from unetpp.measure.validation import DepthValidation
-from unetpp.measured import Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model
+from unetpp.model_notes import Training
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import speed, trainer

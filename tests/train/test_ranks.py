@@ -21,9 +21,9 @@ from tests.train.test_trainer import make_store
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
 from unetpp.measure.validation import DepthValidation
-from unetpp.measured import Training
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import read_tensors
+from unetpp.model_notes import Training
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.runtime.ranks import ALONE, LostRank, Ranks

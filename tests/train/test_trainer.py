@@ -21,9 +21,9 @@ from tests.plans import small_plan
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, ModelFileError, UnetppError
 from unetpp.measure.validation import DepthValidation
-from unetpp.measured import Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.header import read_header
+from unetpp.model_notes import Training
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import trainer

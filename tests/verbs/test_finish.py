@@ -16,10 +16,11 @@ from unetpp.data.folds import read_splits
 from unetpp.errors import Interrupted
 from unetpp.layouts.cases import find_cases
 from unetpp.measure.validation import DepthValidation
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes
+from unetpp.measured import DepthRow, DepthTable
 from unetpp.metrics.scores import Validation
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
+from unetpp.model_notes import Metrics, Notes
 from unetpp.progress import Silence
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.device import choose_device

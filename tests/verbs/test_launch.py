@@ -20,7 +20,7 @@ from tests.train.test_ranks import differ
 from tests.verbs.test_two_at_once import data  # noqa: F401
 
 from unetpp.data.folds import read_splits
-from unetpp.measured import read_metrics
+from unetpp.model_notes import read_metrics
 from unetpp.results import Followed, Result
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL
 from unetpp.verbs.launch import digest_arguments, with_ranks

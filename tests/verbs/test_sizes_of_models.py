@@ -22,10 +22,11 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor
 from unetpp.layouts.dataset import Case
 from unetpp.measure.folder_scores import evaluate_folders
-from unetpp.measured import DepthRow, Notes
+from unetpp.measured import DepthRow
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.weight_count import count_size_weights
+from unetpp.model_notes import Notes
 from unetpp.plan import Plan
 
 SHELLS = {"model.widths": [4, 8, 8], "model.shells": [0.5, 1], "model.norm": "instance"}

@@ -26,11 +26,12 @@ from unetpp.infer.sliding import predict_tiles
 from unetpp.labels.coding_torch import TensorCoding
 from unetpp.measure.stored_cases import StoredImage, find_stored_split
 from unetpp.measure.verdict import suggest_for_model
-from unetpp.measured import MAX_DROP, DepthTable, Notes, Rule, has_unlearned
+from unetpp.measured import DepthTable
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 from unetpp.model.network import HeadOutputs
+from unetpp.model_notes import MAX_DROP, Notes, Rule, has_unlearned
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.run_folder import NO_VALIDATION
 from unetpp.runtime.runner import Runner

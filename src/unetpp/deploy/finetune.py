@@ -12,9 +12,9 @@ import torch
 from unetpp.errors import Interrupted, UsageError
 from unetpp.measure.stored_cases import find_stored_split
 from unetpp.measure.validation import DepthValidation, choose_evenly
-from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model_notes import FineTuning
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import MODEL

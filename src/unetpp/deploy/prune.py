@@ -15,12 +15,13 @@ from unetpp.infer.doubts import describe_verdicts
 from unetpp.infer.first_stage import require_one_stage
 from unetpp.measure.choose_depth import choose_depth, describe_loss, describe_saving
 from unetpp.measure.verdict import suggest_for_model
-from unetpp.measured import DepthRow, DepthTable, FineTuning, Notes, has_unlearned, read_metrics
+from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import ModelHeader
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.weight_count import count_size_weights, count_weights
+from unetpp.model_notes import FineTuning, Notes, has_unlearned, read_metrics
 from unetpp.plan import Plan
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE

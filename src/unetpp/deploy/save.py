@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from unetpp.errors import UsageError
 from unetpp.files import write_atomically
-from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model_notes import Notes
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.importing import make_plan
 from unetpp.peers.transfer import PeerNetwork, add_background

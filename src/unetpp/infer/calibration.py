@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unetpp.measured import CALIBRATED_CASES, Calibration
+from unetpp.measured import Calibration
+from unetpp.model_notes import CALIBRATED_CASES
 from unetpp.results import LOW
 
 REVIEW_FRACTION = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from unetpp.measured import Verdict
+from unetpp.model_notes import Verdict
 
 _FINDING = re.compile(r"(?:Fold (\w+): )?([^:]*)")
 """The finding of a verdict; its figures come after a colon."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unetpp.errors import UsageError
 from unetpp.labels.coding_torch import CLASSES, TensorCoding
-from unetpp.measured import Rule, find_rule
+from unetpp.model_notes import Rule, find_rule
 from unetpp.runtime.runner import IncrementalRunner
 from unetpp.size_names import SizeNames
 from unetpp.words import count_noun, write_command

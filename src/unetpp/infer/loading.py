@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unetpp.errors import UsageError, naming_missing
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.hub_file import HUB, download
-from unetpp.measured import MAX_DROP
+from unetpp.model_notes import MAX_DROP
 from unetpp.runtime.exported_file import RUNTIMES
 from unetpp.selection import is_selection
 

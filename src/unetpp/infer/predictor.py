@@ -28,19 +28,11 @@ from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileGrid, TileProgress
 from unetpp.labels.coding_torch import make_tensor_coding
-from unetpp.measured import (
-    MAX_DROP,
-    Calibration,
-    DepthRow,
-    DepthTable,
-    Notes,
-    Rule,
-    explain_no_expected_dice,
-    has_unlearned,
-)
+from unetpp.measured import Calibration, DepthRow, DepthTable
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model_notes import MAX_DROP, Notes, Rule, explain_no_expected_dice, has_unlearned
 from unetpp.plan import Plan
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.cuda import CudaNetwork

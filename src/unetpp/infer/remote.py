@@ -14,7 +14,7 @@ from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.case_result import CaseJob, CaseResult, CaseUnit, write_case
 from unetpp.infer.loading import load
 from unetpp.infer.model_digest import list_model_files
-from unetpp.measured import MAX_DROP
+from unetpp.model_notes import MAX_DROP
 
 
 @dataclass(frozen=True)

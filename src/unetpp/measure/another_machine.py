@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from unetpp.errors import UsageError
 from unetpp.measure.roofline import project_ms
-from unetpp.measured import DepthRow, DepthTable, Notes
+from unetpp.measured import DepthRow, DepthTable
+from unetpp.model_notes import Notes
 
 
 def project_notes(notes: Notes, machine: str, precision: str) -> Notes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from unetpp.dial import describe_size, has_shells, list_by_cost
-from unetpp.measured import DepthRow, DepthTable, Metrics, Recommendation, Scores
+from unetpp.measured import DepthRow, DepthTable, Recommendation, Scores
+from unetpp.model_notes import Metrics
 from unetpp.words import count_noun
 
 RECOMMENDED_LOSS = 0.5

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from unetpp.dial import has_shells, name_row
-from unetpp.measured import Metrics
+from unetpp.model_notes import Metrics
 from unetpp.train.log import LogLine
 from unetpp.words import count_noun
 

@@ -31,8 +31,8 @@ from unetpp.measure.quality import Show
 from unetpp.measure.reference_files import References, find_unpaired, name_after_predictions, read_references
 from unetpp.measure.score_records import identify_case
 from unetpp.measure.score_shares import SCORE, ScoreSharing, Share, identify_files
-from unetpp.measured import Metrics
 from unetpp.metrics.scores import CaseScore, score_case, summarize
+from unetpp.model_notes import Metrics
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan, Region
 from unetpp.words import list_some
 

@@ -22,8 +22,8 @@ from unetpp.infer.restore import resample_bands
 from unetpp.labels.classes import list_regions
 from unetpp.labels.coding_torch import TensorCoding, make_tensor_coding
 from unetpp.layouts.dataset import Case
-from unetpp.measured import Metrics
 from unetpp.metrics.scores import CaseScore, score_case, summarize
+from unetpp.model_notes import Metrics
 from unetpp.plan import DataPlan
 from unetpp.volume import Geometry
 

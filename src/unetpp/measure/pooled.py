@@ -8,19 +8,9 @@ from pathlib import Path
 from unetpp.infer.calibration import calibrate_together
 from unetpp.infer.prediction import MEAN
 from unetpp.measure.choose_depth import recommend_depth
-from unetpp.measured import (
-    ClassScores,
-    DepthRow,
-    DepthTable,
-    MeanScores,
-    Metrics,
-    Notes,
-    Recommendation,
-    ScoredCase,
-    Scores,
-    count_surfaces,
-)
+from unetpp.measured import ClassScores, DepthRow, DepthTable, MeanScores, Recommendation, ScoredCase, Scores
 from unetpp.metrics.scores import METRICS, bootstrap_interval, compare_volumes, compute_dice_losses, mean_of
+from unetpp.model_notes import Metrics, Notes, count_surfaces
 from unetpp.run_folder import RunFolder
 
 

@@ -15,8 +15,9 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
 from unetpp.measure.pace import Pace, choose_order
-from unetpp.measured import Metrics, ScoredCase
+from unetpp.measured import ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
+from unetpp.model_notes import Metrics
 from unetpp.plan import Plan
 
 Show = Callable[[int, int], None]

@@ -25,17 +25,7 @@ from unetpp.measure.verdict_words import (
     describe_used,
     estimate_minutes,
 )
-from unetpp.measured import (
-    DIVERGED,
-    GOOD,
-    IMPROVING,
-    NO_GAIN,
-    OVER_FITTED,
-    TOO_SHORT,
-    UNFINISHED,
-    WEAK,
-    Verdict,
-)
+from unetpp.model_notes import DIVERGED, GOOD, IMPROVING, NO_GAIN, OVER_FITTED, TOO_SHORT, UNFINISHED, WEAK, Verdict
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.words import count_noun
 

@@ -10,7 +10,8 @@ from unetpp.data.folds import read_splits
 from unetpp.errors import DataError
 from unetpp.measure.curves import read_curves
 from unetpp.measure.training_rules import judge_training
-from unetpp.measured import DIVERGED, KINDS, OVER_FITTED, WEAK, DepthTable, Metrics, Verdict
+from unetpp.measured import DepthTable
+from unetpp.model_notes import DIVERGED, KINDS, OVER_FITTED, WEAK, Metrics, Verdict
 from unetpp.results import suggest_prediction
 from unetpp.run_folder import LOG, FoldName, RunFolder
 from unetpp.train.log import read_log

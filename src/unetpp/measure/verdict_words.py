@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unetpp.measure.curves import FEW_CASES, FEW_STEPS, LEARNED, Curves
 from unetpp.measure.pace import SHARE_AFTER
-from unetpp.measured import DIVERGED, NO_GAIN, OVER_FITTED
+from unetpp.model_notes import DIVERGED, NO_GAIN, OVER_FITTED
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.words import count_noun
 

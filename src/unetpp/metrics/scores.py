@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 
 from unetpp.labels.classes import find_region, ignored_index, list_regions
-from unetpp.measured import ClassScores, Interval, MeanScores, Metrics, ScoredCase, Scores
+from unetpp.measured import ClassScores, Interval, MeanScores, ScoredCase, Scores
 from unetpp.metrics.surfaces import score_surfaces
+from unetpp.model_notes import Metrics
 from unetpp.slabs import Sliced, slabs
 
 METRICS = ("dice", "iou", "hd95_mm", "nsd")

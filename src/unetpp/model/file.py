@@ -13,11 +13,11 @@ from torch import Tensor
 
 from unetpp.errors import ModelFileError
 from unetpp.files import write_atomically
-from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.weight_count import count_parameters, count_weights
+from unetpp.model_notes import Notes
 from unetpp.plan import Plan
 
 

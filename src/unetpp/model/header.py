@@ -17,7 +17,7 @@ from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from unetpp.errors import ModelFileError, PlanError
 from unetpp.json_files import parse_json
-from unetpp.measured import Notes
+from unetpp.model_notes import Notes
 from unetpp.plan import Plan
 from unetpp.words import write_command
 

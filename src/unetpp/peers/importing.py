@@ -11,8 +11,8 @@ from torch import Tensor
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
-from unetpp.measured import Notes
 from unetpp.model.file import load_model, save_model
+from unetpp.model_notes import Notes
 from unetpp.peers import monai, nested_unet, nnunet_v1, own, pms, smp, unet_version
 from unetpp.peers.checkpoint import find_checkpoint, read_checkpoint
 from unetpp.peers.import_settings import ImportSettings

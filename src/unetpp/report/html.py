@@ -9,8 +9,8 @@ from unetpp.dial import describe_size, label_row, list_remarks, noun_of
 from unetpp.files import write_text
 from unetpp.measure.curves import read_curves
 from unetpp.measure.verdict import SHOWN_BY_REPORT, suggest_command
-from unetpp.measured import Metrics
 from unetpp.metrics.scores import METRICS
+from unetpp.model_notes import Metrics
 from unetpp.plan import Plan
 from unetpp.report import plots
 from unetpp.report.gallery import Pencil, draw_pictures

@@ -12,8 +12,9 @@ from unetpp.dial import add_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import judge_fold, judge_run
-from unetpp.measured import KINDS, Metrics, Recommendation, ScoredCase, Verdict
+from unetpp.measured import Recommendation, ScoredCase
 from unetpp.model.header import ModelHeader, read_header
+from unetpp.model_notes import KINDS, Metrics, Verdict
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import find_unreadable, name_view_file, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder

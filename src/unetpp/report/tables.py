@@ -13,13 +13,13 @@ from unetpp.measured import (
     DepthRow,
     DepthTable,
     Measured,
-    Metrics,
     ScoredCase,
     Scores,
     find_columns,
     list_columns,
     write_headings,
 )
+from unetpp.model_notes import Metrics
 from unetpp.run_folder import FoldName
 
 MOST_CASES, MOST_CELLS = 1000, 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.dial import describe_size, noun_of
-from unetpp.measured import MAX_DROP, ExportNotes, Notes, Rule, find_rule, has_unlearned
+from unetpp.model_notes import MAX_DROP, ExportNotes, Notes, Rule, find_rule, has_unlearned
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
 from unetpp.results.tables import (

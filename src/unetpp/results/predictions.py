@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.errors import Problem, list_problems, shorten_lines
-from unetpp.measured import (
-    Metrics,
-)
+from unetpp.model_notes import Metrics
 from unetpp.results.result import DONE, PARTLY, Result
 from unetpp.results.tables import WIDTH, describe_scores, describe_worst
 from unetpp.size_names import find_noun

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unetpp.measured import (
-    Metrics,
-    Verdict,
-)
+from unetpp.model_notes import Metrics, Verdict
 from unetpp.results.result import DONE, PARTLY, Result, find_above
 from unetpp.results.tables import WIDTH, describe_depths, describe_worst, suggest_prediction
 from unetpp.words import count_noun, wrap, write_command

@@ -6,16 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unetpp.dial import describe_size, list_remarks, list_rows, noun_of, write_option
-from unetpp.measured import (
-    DepthRow,
-    DepthTable,
-    Measured,
-    Metrics,
-    ScoredCase,
-    Scores,
-    list_columns,
-    tabulate,
-)
+from unetpp.measured import DepthRow, DepthTable, Measured, ScoredCase, Scores, list_columns, tabulate
+from unetpp.model_notes import Metrics
 from unetpp.plan import ModelPlan, Plan
 from unetpp.words import find_value, format_value, wrap, write_command
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from unetpp.errors import MissingExtraError, ModelFileError, optional_package
 from unetpp.json_files import parse_json
-from unetpp.measured import ExportNotes
+from unetpp.model_notes import ExportNotes
 from unetpp.plan import DataPlan, PredictPlan
 from unetpp.selection import Selection
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from unetpp.dial import add_sizes, list_by_cost, name_row, name_words
 from unetpp.infer.overlay import choose_colors
-from unetpp.measured import DepthTable, Verdict, explain_no_expected_dice
+from unetpp.measured import DepthTable
 from unetpp.model.header import read_header
+from unetpp.model_notes import Verdict, explain_no_expected_dice
 from unetpp.plan import DataPlan, PredictPlan
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import EXPORTED, parse_description, read_description

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from unetpp.infer.overlay import find_outlines
 from unetpp.json_files import read_json
 from unetpp.measure.label_doubts import find_label_doubts
-from unetpp.measured import ScoredCase, read_metrics
+from unetpp.measured import ScoredCase
+from unetpp.model_notes import read_metrics
 from unetpp.report.views import name_view_file, read_view
 from unetpp.run_folder import GROWING, METRICS_FILE, VIEWS, FoldName, RunFolder
 from unetpp.serve.problems import Refused

@@ -19,12 +19,13 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, Problem, UnetppError
 from unetpp.files import MadeFolder
-from unetpp.measured import DepthRow, Notes, Training
+from unetpp.measured import DepthRow
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import build_from_plan, load_encoder_weights
 from unetpp.model.file import read_tensors, save_model
 from unetpp.model.header import read_safetensors_header
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model_notes import Notes, Training
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL

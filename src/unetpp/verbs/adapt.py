@@ -33,8 +33,8 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     from unetpp.deploy.adapt import adapt_file, find_fixed
     from unetpp.infer.doubts import describe_verdicts
     from unetpp.measure.pooled import recommend_size
-    from unetpp.measured import has_unlearned
     from unetpp.model.header import read_header
+    from unetpp.model_notes import has_unlearned
     from unetpp.verbs.missing_cases import prepare_missing
 
     given = find_model(model)

@@ -56,7 +56,7 @@ def evaluate(
     from unetpp.cluster.opening import open_engine
     from unetpp.measure.folder_scores import score_folders
     from unetpp.measure.score_shares import ScoreSharing
-    from unetpp.measured import tabulate_cases
+    from unetpp.model_notes import tabulate_cases
     from unetpp.parts import Part
     from unetpp.verbs.request import read_reading
 

@@ -9,8 +9,8 @@ from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError
 from unetpp.layouts.cases import find_cases
 from unetpp.measure.depth_table import measure_depths
-from unetpp.measured import Metrics
 from unetpp.model.header import read_header
+from unetpp.model_notes import Metrics
 from unetpp.progress import Progress
 from unetpp.run_folder import MODEL, FoldName, RunFolder
 from unetpp.runtime.device import choose_device

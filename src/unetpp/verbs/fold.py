@@ -18,9 +18,10 @@ from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.pace import SHARE_AFTER
 from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.verdict import judge_fold
-from unetpp.measured import DepthTable, Metrics, Notes, Training, count_surfaces, read_metrics
+from unetpp.measured import DepthTable
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
+from unetpp.model_notes import Metrics, Notes, Training, count_surfaces, read_metrics
 from unetpp.plan import Plan
 from unetpp.planning.stages import FIRST_SHARE
 from unetpp.progress import Progress

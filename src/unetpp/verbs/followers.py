@@ -16,8 +16,8 @@ import torch
 from unetpp.data.store import StoredCase
 from unetpp.errors import LOG, Interrupted, Problem, UnetppError, UsageError
 from unetpp.measure.validation import DepthValidation
-from unetpp.measured import Training
 from unetpp.model.build import build_from_plan
+from unetpp.model_notes import Training
 from unetpp.plan import Plan
 from unetpp.results import PARTLY, UNUSABLE, Followed
 from unetpp.runtime.device import keep_freed_memory

@@ -8,7 +8,7 @@ from pathlib import Path
 from unetpp.console import shows_progress
 from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
-from unetpp.measured import Notes, explain_no_expected_dice
+from unetpp.model_notes import Notes, explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import ExportInfo, ModelInfo, RunInfo, SelectionInfo
 from unetpp.run_folder import RunFolder, find_model_files, find_state

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.console import shows_progress
-from unetpp.measured import Verdict
+from unetpp.model_notes import Verdict
 from unetpp.progress import SILENCE, Progress, ShowProgress, Silence
 from unetpp.results import Reported
 from unetpp.run_folder import RunFolder

@@ -28,8 +28,8 @@ from unetpp.infer.doubts import describe_verdicts
 from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.predictor import load_folds
 from unetpp.labels.coding_torch import make_tensor_coding
-from unetpp.measured import ExportNotes
 from unetpp.metrics.scores import fast_dice, mean_of
+from unetpp.model_notes import ExportNotes
 from unetpp.plan import DataPlan, Plan
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpp.measure.pooled import recommend_size
-from unetpp.measured import Notes
+from unetpp.model_notes import Notes
 from unetpp.size_names import SizeNames
 from unetpp.words import write_command
 

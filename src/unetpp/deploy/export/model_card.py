@@ -10,7 +10,8 @@ from unetpp.deploy.export.graph import Exportable
 from unetpp.dial import add_sizes, label_row, list_remarks, list_rows
 from unetpp.infer.predictor import average_depths
 from unetpp.measure.verdict import join_verdicts
-from unetpp.measured import DepthRow, ExportNotes, Notes, Verdict, explain_no_expected_dice, tabulate
+from unetpp.measured import DepthRow, tabulate
+from unetpp.model_notes import ExportNotes, Notes, Verdict, explain_no_expected_dice
 from unetpp.plan import Plan
 from unetpp.run_folder import FoldName
 from unetpp.size_names import SizeNames

@@ -17,7 +17,8 @@ from unetpp.errors import UsageError
 from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.predictor import load_files
 from unetpp.labels.coding_torch import make_tensor_coding
-from unetpp.measured import DepthRow, ExportNotes, Notes
+from unetpp.measured import DepthRow
+from unetpp.model_notes import ExportNotes, Notes
 from unetpp.plan import Plan
 from unetpp.selection import Selection, read_selection
 from unetpp.size_names import choose_setting

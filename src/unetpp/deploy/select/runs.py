@@ -17,8 +17,9 @@ from unetpp.infer.first_stage import COMPARED, find_first_stage
 from unetpp.infer.predictor import Predictor, make_predictor
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.pooled import pool_run
-from unetpp.measured import DepthTable, Metrics
+from unetpp.measured import DepthTable
 from unetpp.model.header import read_header
+from unetpp.model_notes import Metrics
 from unetpp.plan import Plan
 from unetpp.progress import Progress
 from unetpp.run_folder import MODEL, NO_VALIDATION, FoldName, RunFolder
