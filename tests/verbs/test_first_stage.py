@@ -270,7 +270,7 @@ def test_a_cascade_tells_what_only_far_context_tells(tmp_path: Path) -> None:
         run = unetpp.train(
             tmp_path / "data",
             tmp_path / resolution,
-            epochs=12,
+            epochs=20,
             resolution=resolution,
             device="cpu",
             set=FAR,

@@ -220,6 +220,12 @@ def make_tensor_coding(data: DataPlan) -> TensorCoding:
     return CLASSES if regions is None else RegionTensors(regions, data.num_classes)
 
 
+def choose_regions(outputs: int) -> tuple[tuple[int, ...], ...] | None:
+    """Choose regions that so many outputs can have, where only their cost counts: a softmax needs two of them."""
+    return ((1,),) if outputs == 1 else None
+
+
 def code_outputs(outputs: int) -> TensorCoding:
-    """Make a meaning that so many outputs can have, where only their cost counts: a softmax needs two of them."""
-    return RegionTensors([[1]]) if outputs == 1 else CLASSES
+    """Make a meaning that so many outputs can have, where only their cost counts."""
+    regions = choose_regions(outputs)
+    return RegionTensors(regions) if regions else CLASSES

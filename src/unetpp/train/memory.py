@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from unetpp.labels.coding_torch import choose_regions
 from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.planning.memory import estimate_step_bytes
@@ -58,8 +59,7 @@ def _count(model: str, train: str, device: str, threads: int) -> int:
     plan, how = ModelPlan.model_validate_json(model), TrainPlan.model_validate_json(train)
     memory = count_live_memory(device)
     with torch.random.fork_rng(devices=[]), fake_tensors(), memory:
-        regions = ((1,),) if plan.out_channels == 1 else None  # a softmax needs two
-        step = TrainingStep(build_from_plan(plan), plan, how, CPU, regions=regions)
+        step = TrainingStep(build_from_plan(plan), plan, how, CPU, regions=choose_regions(plan.out_channels))
         if device != "cpu":  # a GPU that is not there has no fake backward pass
             step.use_memory_format(memory_format(plan, torch.device(device)))
             dtype = DTYPES.get(how.precision)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from unetpp.data.patches import PatchLocation
+from unetpp.labels.coding_torch import choose_regions
 from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.runtime.cuda_graph import WARM_UPS
@@ -56,8 +57,8 @@ def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.devic
     """
     with torch.random.fork_rng(devices=[]):
         network = build_from_plan(model)
-    regions = ((1,),) if model.out_channels == 1 else None  # a softmax needs two; the time is the same
-    step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device, regions=regions)
+    eager, regions = train.model_copy(update={"compile": False}), choose_regions(model.out_channels)
+    step = TrainingStep(network, model, eager, device, regions=regions)
     make = BatchMaker(_RandomPatches(model, train), Augmentation(train.augment, train.patch, None), device)
     batches = prefetch(make).iterate(0)
     with contextlib.closing(batches), torch.random.fork_rng(devices=[]):
