@@ -39,10 +39,13 @@ One core (AVX512-BF16, one thread), minutes of the processor. Dice is the mean o
 the seeds, with its 95 % interval over cases; points above the U-Net, that of the same width and of full depth, are
 paired over cases, and of the seeds that both have. Steps, their time and memory are given for each phase of growth.
 A time is its ratio to that of the U-Net 16, in parentheses, times the median time of the latter. Parameters and
-multiply-adds are those of the weights that are used.
+multiply-adds are those of the weights that are used. Networks whose best Dice is 1.2 points or more below that of the
+best one are not in the pictures.
 """
 DEFAULTS = {"hippocampus": "shells-8-16-distilled"}
 """What the planner chooses, where that is not `DEFAULT`."""
+FAR_BELOW = 0.012
+"""A network whose best Dice is so much below that of the best one is in the table alone."""
 DEFAULT = "shells-8-16-depth-3-grown75-distilled"
 ORDER = ("shells-", "unet++", "unet+", "unet_e", "thin", "slimmable", "wide", "unet-8", "unet-16", "unet-32")
 
@@ -66,9 +69,13 @@ def is_default(data: str, member: str) -> bool:
     return member == DEFAULTS.get(data, DEFAULT)
 
 
-def is_drawn(data: str, member: str) -> bool:
-    """Tell whether a network is in the picture: of the ways to train shells, the default alone."""
-    return not member.startswith("shells-") or is_default(data, member) or member == "shells-8-16-32-distilled"
+def list_drawn(data: str) -> list[dict[str, Any]]:
+    """List the trainings in the picture: of the ways to train shells the default alone, and no network far below."""
+    rows = [
+        row for row in read_rows(data) if not row["member"].startswith("shells-") or is_default(data, row["member"])
+    ]
+    best = {row["member"]: max(size["dice"] for size in row["sizes"]) for row in rows}
+    return [row for row in rows if best[row["member"]] > max(best.values()) - FAR_BELOW]
 
 
 def write_page() -> str:
@@ -85,8 +92,7 @@ def draw_pictures() -> None:
     for data, picture in PICTURES.items():
         rows = [
             row | ({"title": "the default: one training, two sizes"} if is_default(data, row["member"]) else {})
-            for row in read_rows(data)
-            if is_drawn(data, row["member"])
+            for row in list_drawn(data)
         ]
         with tempfile.TemporaryDirectory() as folder:
             family_picture.draw(rows, Path(folder), f"{data}, {MINUTES} minutes of training each")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.layouts.test_cases import declare, problems_of, touch
+from unetpp.data.inspect import inspect_dataset
 from unetpp.layouts.cases import find_cases
 
 
@@ -85,3 +88,22 @@ def test_labeled_validation_folders_validate(tmp_path: Path, ending: str, is_dec
     dataset = find_cases(tmp_path)
     assert [case.split for case in dataset.cases] == ["train"] * 3 + ["validation"] * 2
     assert f"the cases of images{ending}/ validate, those of imagesTr/ train" in dataset.notes
+
+
+def test_the_colors_of_a_picture_are_declared_channels_in_one_file(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        label = (pixels[..., 0] > 128).astype(np.uint8)
+        for path, array in ((f"imagesTr/{name}_0000.png", pixels), (f"labelsTr/{name}.png", label)):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / path)
+    labels = {"background": 0, "cell": 1}
+    declare(tmp_path, channel_names={"0": "R", "1": "G", "2": "B"}, labels=labels, file_ending=".png")
+    inspection = inspect_dataset(find_cases(tmp_path))
+    assert (inspection.problems, list(inspection.channels)) == ([], ["R", "G", "B"])
+    assert [fact.id for fact in inspection.facts] == ["a", "b", "c"]
+    for name in ("a", "b", "c"):  # what is no picture has files for its channels
+        (tmp_path / f"imagesTr/{name}_0000.png").rename(tmp_path / f"imagesTr/{name}_0000.nrrd")
+        (tmp_path / f"labelsTr/{name}.png").rename(tmp_path / f"labelsTr/{name}.nrrd")
+    declare(tmp_path, channel_names={"0": "R", "1": "G", "2": "B"}, labels=labels, file_ending=".nrrd")
+    assert "expected 3 channels, as declared" in str(find_cases(tmp_path, tolerant=True).problems[0])

@@ -159,6 +159,7 @@ def test_channel_files_are_one_case_where_the_network_needs_them(tmp_path: Path)
     assert ids(find_images([tmp_path / "f"])) == ["a_0000", "a_0001", "b_0000", "c"]
     touch(tmp_path, "g/a_0000.png", "g/b_0000.png")
     assert ids(find_images([tmp_path / "g"])) == ["a", "b"]
+    assert ids(find_images([tmp_path / "g"], ("R", "G", "B"))) == ["a", "b"]  # colors of one picture each
     found = find_images([tmp_path / "f"], ("t1", "t2"))
     assert files(tmp_path, found) == {"a": ["f/a_0000.png", "f/a_0001.png"], "c": ["f/c.png"]}
     assert [problem.got for problem in found.skipped] == ["the channels 0000 for b"]

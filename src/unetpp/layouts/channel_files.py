@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.errors import Problem
-from unetpp.formats import stem_of
+from unetpp.formats import is_medical, stem_of
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.folders import describe_missing, list_images, note_unlabeled
 from unetpp.words import list_some
@@ -36,6 +36,13 @@ def group_channel_files(paths: Iterable[Path], labels: Container[str] = ()) -> d
         stem = stem_of(path)
         cases.setdefault(stem if stem in labels else split_channel(path)[0], []).append(path)
     return cases
+
+
+def hold_all_channels(cases: Mapping[str, list[Path]]) -> bool:
+    """Tell whether each case is one picture NAME_0000: nnU-Net declares its colors as channels, but has them in it."""
+    files = [paths[0] for paths in cases.values() if len(paths) == 1]
+    are_alone = 0 < len(files) == len(cases)
+    return are_alone and all(split_channel(path)[1] == 0 and not is_medical(path) for path in files)
 
 
 def find_missing_channels(cases: Mapping[str, list[Path]], usual: int | None = None) -> dict[str, str]:
@@ -104,7 +111,8 @@ def pair_channel_files(
     labels = {stem_of(path): path for path in list_images(label_folder) if path.name.endswith(ending)}
     images = group_channel_files((path for path in list_images(image_folder) if path.name.endswith(ending)), labels)
     labeled = {stem: paths for stem, paths in images.items() if stem in labels}
-    incomplete = find_missing_channels(labeled, len(channels or ()) or None)
+    usual = 1 if hold_all_channels(labeled) else len(channels or ()) or None
+    incomplete = find_missing_channels(labeled, usual)
     unlabeled = [paths[0].name for stem, paths in images.items() if stem not in labels]
     is_partly_labeled = bool(unlabeled) and bool(labels) and labels.keys() <= images.keys()
     problems = [

@@ -13,7 +13,7 @@ from unetpp.errors import DataError, Problem
 from unetpp.formats import format_names, is_image, suffix_of
 from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.cases import find_cases, refuse_unreadable
-from unetpp.layouts.channel_files import NNUNET_FOLDERS, group_channel_files, split_channel
+from unetpp.layouts.channel_files import NNUNET_FOLDERS, group_channel_files, hold_all_channels, split_channel
 from unetpp.layouts.contents import (
     Content,
     describe_no_file,
@@ -241,10 +241,11 @@ def _join_by_number(folder: Path, files: list[Path], found: _Found) -> tuple[lis
     count, groups = len(found.channels), group_channel_files(files)
     are_first = len(files) > 1 and all(split_channel(path)[1] == 0 for path in files)
     may_be_one = folder.name in NNUNET_FOLDERS or are_first
+    number = 1 if hold_all_channels(groups) else count
     complete = {
         name: paths
         for name, paths in groups.items()
-        if [split_channel(path)[1] for path in paths] == list(range(count)) and (may_be_one or count > 1)
+        if [split_channel(path)[1] for path in paths] == list(range(number)) and (may_be_one or number > 1)
     }
     used = {path for paths in complete.values() for path in paths}
     if count > 1 and complete:
