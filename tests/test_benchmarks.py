@@ -77,8 +77,11 @@ def test_the_family_is_trained_measured_and_drawn(
         file.write('{"member": "unet-16-de')  # a run that was killed
     family.main([*command, "--members", *names])
     assert capsys.readouterr().out.count("seed 0") == len(names)  # the first one is not repeated
-    family.main([*command, "--table"])
     rows = list(scripts("timed_training").read_rows(out / "results.jsonl"))
+    fast = {key: 1e-6 for key in rows[0]["sizes"][0] if key.startswith(("torch_", "openvino_"))}
+    rows[0]["sizes"][0] |= fast  # whatever the machine does meanwhile, there is a network as fast as each size
+    (out / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    family.main([*command, "--table"])
     assert [row["member"] for row in rows] == names
     single, grown, slimmable = rows
     assert [(size["depth"], size["width"]) for size in single["sizes"]] == [(1, 16)]
