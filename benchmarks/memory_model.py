@@ -27,13 +27,9 @@ from typing import Any
 import torch
 from timed_training import append_row, read_rows
 
-from unetpp.infer.memory import count_prediction_bytes
-from unetpp.infer.options import DEFAULTS
-from unetpp.infer.sliding import predict_batch
-from unetpp.labels.coding_torch import CLASSES
+from unetpp.infer.memory import count_prediction_bytes, predict_zeros
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.plan import ModelPlan, PredictPlan, TrainPlan
-from unetpp.runtime.device import memory_format
 from unetpp.train.memory import count_training_bytes
 from unetpp.train.step import TrainingStep
 
@@ -161,10 +157,7 @@ def plan_prediction(model: ModelPlan, train: TrainPlan) -> PredictPlan:
 
 def predict_tiles(model: ModelPlan, train: TrainPlan) -> None:
     """Predict one batch of tiles."""
-    plan = plan_prediction(model, train)
-    network = build_from_plan(model).to(memory_format=memory_format(model, CPU)).eval()
-    images = torch.randn(plan.batch, model.in_channels, *plan.tile)
-    predict_batch([network], images, [plan.depth], plan.precision, DEFAULTS, None, CLASSES)
+    predict_zeros(model, plan_prediction(model, train), CPU)
 
 
 def measure(run: Callable[[], None]) -> float:

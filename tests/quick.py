@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.planning.memory import estimate_step_bytes
 from unetpp.report import plan_plots, plots
 from unetpp.report.plots import encode_figure
+from unetpp.runtime import live_memory
 from unetpp.verbs import fold, preparation
 
 _measure_ceilings_once = functools.cache(measure_ceilings)
@@ -34,6 +38,16 @@ def make_quick(patch: pytest.MonkeyPatch) -> None:
 
 def _estimate_training_bytes(model: ModelPlan, train: TrainPlan, device: torch.device) -> int:
     return estimate_step_bytes(model, train.patch, train.batch, train.precision, train.checkpointing)
+
+
+@contextmanager
+def counting_tensors_alone(count: Any, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Count live tensors without what kernels take beside them; `count` remembers nothing of it."""
+    with patch.context() as alone:
+        alone.setattr(live_memory, "CpuScratch", lambda: None)
+        count.cache_clear()
+        yield
+        count.cache_clear()
 
 
 def lay_out_figures(patch: pytest.MonkeyPatch) -> None:

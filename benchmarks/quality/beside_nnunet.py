@@ -215,6 +215,8 @@ def make_table(rows: Sequence[Row]) -> str:
 def compare(ours: Sequence[Row], others: Sequence[Row], name: str) -> str:
     """Average the Dice of a class over the seeds that both have, and bootstrap the differences over cases."""
     seeds = {row["seed"] for row in ours} & {row["seed"] for row in others}
+    if not seeds:
+        return ""
     cases = sorted(set(ours[0]["cases"]) & set(others[0]["cases"]))
 
     def average(rows: Sequence[Row], case: str) -> float | None:

@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.quick import counting_tensors_alone
 
 from unetpp.infer import memory
-from unetpp.infer.memory import count_prediction_bytes, estimate_prediction_bytes
-from unetpp.infer.options import DEFAULTS
-from unetpp.infer.sliding import predict_batch
-from unetpp.labels.coding_torch import CLASSES
-from unetpp.model.build import build_from_plan, model_plan
+from unetpp.infer.memory import count_prediction_bytes, estimate_prediction_bytes, predict_zeros
+from unetpp.model.build import model_plan
 from unetpp.plan import ModelPlan, PredictPlan
 from unetpp.planning.memory import estimate_step_bytes
-from unetpp.runtime import live_memory
-from unetpp.runtime.device import memory_format
 from unetpp.runtime.live_memory import LiveMemory
 
 CPU = torch.device("cpu")
@@ -42,13 +38,9 @@ def plan(**fields: Any) -> tuple[ModelPlan, PredictPlan]:
 def test_a_fake_pass_takes_what_a_real_one_takes(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, predict = plan(**fields)
     with LiveMemory() as real:
-        network = build_from_plan(model).to(memory_format=memory_format(model, CPU)).eval()
-        images = torch.zeros(predict.batch, 1, *predict.tile)
-        predict_batch([network], images, [predict.depth], predict.precision, DEFAULTS, None, CLASSES)
-    monkeypatch.setattr(live_memory, "CpuScratch", lambda: None)
-    memory._count.cache_clear()
-    counted = count_prediction_bytes(model, predict, CPU)
-    memory._count.cache_clear()
+        predict_zeros(model, predict, CPU)
+    with counting_tensors_alone(memory._count, monkeypatch):
+        counted = count_prediction_bytes(model, predict, CPU)
     assert counted == pytest.approx(real.peak, rel=0.03)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.quick import counting_tensors_alone
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.plan import TrainPlan
 from unetpp.planning.memory import estimate_step_bytes
-from unetpp.runtime import live_memory
 from unetpp.runtime.live_memory import LiveMemory
 from unetpp.train import memory
 from unetpp.train.memory import count_training_bytes, estimate_training_bytes
@@ -44,10 +44,8 @@ def test_fake_steps_take_what_real_ones_take(fields: dict[str, Any], monkeypatch
         for number in range(2):
             labels = torch.zeros(train.batch, 1, *train.patch, dtype=torch.int64)
             step((torch.zeros(train.batch, 1, *train.patch), labels), number, 0.5)
-    monkeypatch.setattr(live_memory, "CpuScratch", lambda: None)
-    memory._count.cache_clear()
-    counted = count_training_bytes(model, train, CPU)
-    memory._count.cache_clear()
+    with counting_tensors_alone(memory._count, monkeypatch):
+        counted = count_training_bytes(model, train, CPU)
     assert counted == pytest.approx(real.peak, rel=0.03)
 
 

@@ -369,16 +369,15 @@ def _note_unknown_sizes(facts: Sequence[CaseFacts]) -> list[str]:
 
 def _note_impossible_sizes(facts: Sequence[CaseFacts]) -> list[str]:
     """Name images whose voxels are of a size that no instrument makes: a wrong header, or one in another unit."""
-    strange = {f.id: f.spacing_mm for f in facts if f.spacing_mm and not _within(f.spacing_mm, _VOXEL_MM)}
+    low, high = _VOXEL_MM
+    strange = {
+        f.id: f.spacing_mm for f in facts if f.spacing_mm and not low <= min(f.spacing_mm) <= max(f.spacing_mm) <= high
+    }
     if not strange:
         return []
     sizes = _join(next(iter(strange.values())))
     why = "no instrument makes such; it decides how images are resampled and distances scored. Correct the headers"
     return [f"{list_some(strange)}: a voxel size of {sizes} mm; {why}"]
-
-
-def _within(sizes: Iterable[float], ends: tuple[float, float]) -> bool:
-    return all(ends[0] <= size <= ends[1] for size in sizes)
 
 
 def _join(sizes: Iterable[float]) -> str:

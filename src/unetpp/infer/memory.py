@@ -45,7 +45,12 @@ def _count(model: str, predict: str, device: str, threads: int) -> int:
     plan, how = ModelPlan.model_validate_json(model), PredictPlan.model_validate_json(predict)
     memory = count_live_memory(device)
     with fake_tensors(), memory:
-        network = build_from_plan(plan).to(memory_format=memory_format(plan, torch.device(device))).eval()
-        images = torch.empty(how.batch, plan.in_channels, *how.tile)
-        predict_batch([network], images, [how.depth], how.precision, DEFAULTS, None, code_outputs(plan.out_channels))
+        predict_zeros(plan, how, torch.device(device))
     return memory.peak
+
+
+def predict_zeros(model: ModelPlan, predict: PredictPlan, device: torch.device) -> None:
+    """Make a network and predict one batch of tiles of zeros on the CPU, in the memory format of a device."""
+    network = build_from_plan(model).to(memory_format=memory_format(model, device)).eval()
+    images, coding = torch.zeros(predict.batch, model.in_channels, *predict.tile), code_outputs(model.out_channels)
+    predict_batch([network], images, [predict.depth], predict.precision, DEFAULTS, None, coding)

@@ -40,9 +40,9 @@ def group_channel_files(paths: Iterable[Path], labels: Container[str] = ()) -> d
 
 def hold_all_channels(cases: Mapping[str, list[Path]]) -> bool:
     """Tell whether each case is one picture NAME_0000: nnU-Net declares its colors as channels, but has them in it."""
-    files = [paths[0] for paths in cases.values() if len(paths) == 1]
-    are_alone = 0 < len(files) == len(cases)
-    return are_alone and all(split_channel(path)[1] == 0 and not is_medical(path) for path in files)
+    return bool(cases) and all(
+        len(paths) == 1 and split_channel(paths[0])[1] == 0 and not is_medical(paths[0]) for paths in cases.values()
+    )
 
 
 def find_missing_channels(cases: Mapping[str, list[Path]], usual: int | None = None) -> dict[str, str]:

@@ -222,17 +222,20 @@ class _Planner:
 
     def _plan_prediction(self, model: ModelPlan, sizes: Sizes, step: Step, overlap: float) -> PredictPlan:
         """Choose tiles of the planned size, smaller ones where the memory does not hold them."""
-        kind, settings = self.device.type, self.settings
+        kind = self.device.type
         # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
         tiles = 1 if kind == "cpu" else rules.choose_batch(prod(sizes.tile), model.dims, kind).value
         depth = self.choose("predict.depth", rules.choose_head(max(model.list_sizes())))
         planned = PredictPlan(
             tile=sizes.tile, overlap=overlap, precision=step.precision, depth=depth, batch=min(step.batch, tiles)
         )
-        if "predict.tile" in settings or self.room.holds(model, planned.tile, planned.batch, planned.precision):
+        if self.count_tile_bytes is None or "predict.tile" in self.settings:
+            return planned
+        training = self.room.estimate(model, planned.tile, planned.batch, planned.precision)
+        if training <= self.room.limit:
             return planned  # training on such tiles fits, so that their prediction does
         for predict in memory_rules.list_smaller_tiles(planned, sizes.patch):
-            if self.count_tile_bytes is None or self.count_tile_bytes(model, predict) <= self.room.limit:
+            if self.count_tile_bytes(model, predict) <= self.room.limit:
                 break
         if predict.tile != planned.tile:
             self.reasons["predict.tile"] = f"the size of a training patch: larger tiles do not fit {self.room}"

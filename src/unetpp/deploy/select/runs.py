@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -166,22 +167,15 @@ def time_runs(runs: Sequence[ComparedRun], device: torch.device, progress: Progr
 
     Without time for it until `until` (of `time.monotonic`) they are not known.
     """
+    timed = partial(measure_depths, batch=1, device=str(device), memory=False, progress=progress, until=until)
     for run in runs:
+        file = next(iter(run.files.values()))
         if len(runs) > 1 or len(run.latencies) < len(run.sizes.numbers):
-            table = measure_depths(
-                next(iter(run.files.values())),
-                batch=1,
-                device=str(device),
-                memory=False,
-                progress=progress,
-                until=until,
-            )
-            run.latencies.update(_list_latencies(table))
+            run.latencies.update(_list_latencies(timed(file)))
         if run.plan.data.resolution == "cascade":
-            files = find_first_stage([next(iter(run.files.values()))], run.plan.data)
-            table = measure_depths(files[0], batch=1, device=str(device), memory=False, progress=progress, until=until)
+            files = find_first_stage([file], run.plan.data)
             size = read_header(files[0]).plan.predict.depth
-            run.first_latency = len(files) * _list_latencies(table).get(size, math.nan)
+            run.first_latency = len(files) * _list_latencies(timed(files[0])).get(size, math.nan)
 
 
 class FoldPredictors:
